@@ -1,0 +1,241 @@
+"""Running jobs whole, from `squeue --json` → Run records with cores and devices. Parses only.
+
+Three shapes of `job_resources` are told apart by what stands there: 21.08 (by position, cores of
+different sockets fall together), 22.05 to 23.11 (allocated cores only), 24.05 on (every core with its
+status).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from model import ACTIVE, Allocation, Device, Node, Run, RunKey
+from slurm import document, hostlist, wire
+from slurm.gres import devices
+from slurm.queue import job_id_of
+
+log = logging.getLogger(__name__)
+
+Cores = Mapping[str, tuple[int, ...]]  # host → node-wide core numbers
+
+
+class Detail(msgspec.Struct):
+    """The fields that make a Run; all else is skipped while decoding."""
+
+    job_id: Any = None
+    cluster: Any = None
+    job_state: Any = None
+    start_time: Any = None
+    submit_time: Any = None
+    array_job_id: Any = None
+    array_task_id: Any = None
+    het_job_id: Any = None
+    het_job_offset: Any = None
+    user_name: Any = None
+    user_id: Any = None
+    account: Any = None
+    partition: Any = None
+    qos: Any = None
+    name: Any = None
+    nodes: Any = None
+    node_count: Any = None
+    cpus: Any = None
+    time_limit: Any = None
+    tres_alloc_str: Any = None
+    gres_detail: Any = None
+    job_resources: Any = None
+    shared: Any = None
+    exclusive: Any = None
+    threads_per_core: Any = None
+    restart_cnt: Any = None
+    features: Any = None
+    licenses: Any = None
+    resv_name: Any = None
+    dependency: Any = None
+    command: Any = None
+    current_working_directory: Any = None
+    comment: Any = None
+
+
+def parse_details(
+    answer: bytes, cluster: str, asked: Collection[int], nodes: Mapping[str, Node]
+) -> tuple[Run, ...]:
+    """The active runs among the ids asked. Raise AnswerError unless the answer is whole.
+
+    Filtered here too: up to 23.11 `squeue --json` ignores its filters. `nodes` tells the geometry that
+    the JSON of those releases leaves out.
+    """
+    whole = document.decode(answer, "squeue")
+    found = document.records(whole.jobs, Detail, "squeue")
+    own = wire.own_cluster(document.head_cluster(whole.meta), {wire.name(d.cluster) for d in found}, cluster)
+    runs: list[Run] = []
+    for detail in found:
+        if wire.number(detail.job_id) in asked and detail.cluster in (None, "", own) and is_active(detail):
+            runs += document.unless_malformed("squeue", detail.job_id, run_of, detail, cluster, nodes)
+    return tuple(runs)
+
+
+def is_active(detail: Detail) -> bool:
+    return wire.state_word(detail.job_state) in ACTIVE
+
+
+def merges_sockets(answer: Detail) -> bool:
+    """21.08's shape: the cores of different sockets have fallen together, unless the plugin is patched."""
+    resources = answer.job_resources
+    return isinstance(resources, dict) and isinstance(resources.get("allocated_nodes"), dict)
+
+
+def run_of(detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run:
+    """Raise ShapeError or HostlistError where the record cannot be a running job's."""
+    node_list = wire.text(detail.nodes)
+    hosts = hostlist.expand(node_list)
+    start = wire.number(detail.start_time)
+    if not start or not hosts:
+        raise wire.ShapeError("a running job without start or nodes")
+    tres = wire.tres(wire.text(detail.tres_alloc_str))
+    limit_min = wire.number(detail.time_limit)
+    array_id = wire.number(detail.array_job_id) or None
+    het_id = wire.number(detail.het_job_id) or None
+    return Run(
+        key=RunKey(cluster, job_id_of(detail.job_id), start),
+        user=wire.user_name(wire.text(detail.user_name), detail.user_id),
+        account=wire.text(detail.account),
+        partition=wire.text(detail.partition),
+        state=wire.state_word(detail.job_state),
+        allocations=_allocations(detail, hosts, nodes),
+        cpus=wire.number(detail.cpus) or 0,
+        gpus=wire.gpus_in_tres(tres),
+        node_list=node_list,
+        qos=wire.text(detail.qos),
+        name=wire.name(detail.name),
+        submit_time=wire.number(detail.submit_time) or 0,
+        time_limit_s=limit_min * 60 if limit_min else None,
+        memory_mb=wire.memory_mb(tres.get("mem", "")),
+        sharing=sharing(detail),
+        array_job_id=array_id,
+        array_task_id=wire.number(detail.array_task_id) if array_id else None,
+        het_job_id=het_id,
+        het_offset=wire.number(detail.het_job_offset) if het_id else None,
+        threads_per_core=wire.number(detail.threads_per_core) or 0,
+        info=_info(detail),
+    )
+
+
+def sharing(detail: Detail) -> str:
+    """Who else may be on its nodes, in cc-backend 1.5's words.
+
+    `shared` says "none" for --exclusive and "user" for --exclusive=user up to 25.11; 23.02 has
+    `exclusive` beside it; from 24.05 `whole` tells; 26.05 has `exclusive` as a word (NO, NODE, USER, …).
+    """
+    told = {*wire.words(detail.shared), *wire.words(detail.exclusive)}
+    if told & {"USER", "MCS"}:
+        return "single_user"
+    if told & {"NONE", "TRUE", "NODE", "EXCLUSIVE"}:
+        return "none"
+    resources = detail.job_resources if isinstance(detail.job_resources, dict) else {}
+    nodes = resources.get("nodes")
+    return "none" if isinstance(nodes, dict) and nodes.get("whole") is True else "multi_user"
+
+
+def _allocations(detail: Detail, hosts: tuple[str, ...], nodes: Mapping[str, Node]) -> tuple[Allocation, ...]:
+    cores, cpus = read_cores(detail.job_resources, nodes)
+    held = _devices_by_host(detail.gres_detail, hosts)
+    return tuple(Allocation(h, cpus.get(h), cores.get(h), held.get(h, ())) for h in hosts)
+
+
+def _devices_by_host(gres_detail: Any, hosts: tuple[str, ...]) -> dict[str, tuple[Device, ...]]:
+    """A text for each node in the order of the nodes; where the numbers differ, no device can be placed."""
+    texts = [str(text) for text in gres_detail] if isinstance(gres_detail, list) else []
+    if len(texts) != len(hosts):
+        return {}
+    return {host: devices(text) for host, text in zip(hosts, texts, strict=True)}
+
+
+def read_cores(
+    resources: Any, nodes: Mapping[str, Node]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """Node-wide core numbers and CPUs by host, as far as the JSON tells them."""
+    if not isinstance(resources, dict):
+        return {}, {}
+    if isinstance(resources.get("allocated_nodes"), list):
+        return _cores_allocated_only(resources["allocated_nodes"], nodes), {}
+    if isinstance(resources.get("nodes"), dict):
+        return _cores_with_status(resources["nodes"].get("allocation") or [], nodes)
+    return {}, {}
+
+
+def _cores_allocated_only(entries: list[Any], nodes: Mapping[str, Node]) -> dict[str, tuple[int, ...]]:
+    """22.05 to 23.11: `{nodename, sockets: {"1": {cores: {"3": "allocated"}}}}`."""
+    found: dict[str, tuple[int, ...]] = {}
+    for entry in entries:
+        host = entry["nodename"]
+        if host not in nodes:
+            continue  # without the node's geometry the number of a core on its second socket is unknown
+        per_socket = nodes[host].cores_per_socket
+        found[host] = tuple(
+            sorted(
+                int(socket) * per_socket + int(core)
+                for socket, cores in entry["sockets"].items()
+                for core in cores["cores"]
+            )
+        )
+    return found
+
+
+def _cores_with_status(
+    entries: list[Any], nodes: Mapping[str, Node]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """24.05 on: `{name, cpus: {count}, sockets: [{index, cores: [{index, status: ["ALLOCATED"]}]}]}`."""
+    cores: dict[str, tuple[int, ...]] = {}
+    cpus: dict[str, int] = {}
+    for entry in entries:
+        host, sockets = entry["name"], entry["sockets"]
+        listed = max((len(s["cores"]) for s in sockets), default=0)
+        per_socket = nodes[host].cores_per_socket if host in nodes else listed
+        cores[host] = tuple(
+            sorted(
+                s["index"] * per_socket + c["index"]
+                for s in sockets
+                for c in s["cores"]
+                if "ALLOCATED" in wire.words(c["status"])
+            )
+        )
+        cpus[host] = wire.number((entry.get("cpus") or {}).get("count")) or 0
+    return cores, cpus
+
+
+def _info(detail: Detail) -> str:
+    """What a person looks up about a job; not how it was submitted: command lines hold tokens."""
+    return wire.info_lines(
+        (
+            ("JobId", wire.number(detail.job_id)),
+            ("JobName", wire.name(detail.name)),
+            ("ArrayJobId", wire.number(detail.array_job_id) or None),
+            ("ArrayTaskId", wire.number(detail.array_task_id) if wire.number(detail.array_job_id) else None),
+            ("HetJobId", wire.number(detail.het_job_id) or None),
+            ("HetJobOffset", wire.number(detail.het_job_offset) if wire.number(detail.het_job_id) else None),
+            ("UserId", f"{wire.text(detail.user_name)}({wire.number(detail.user_id)})"),
+            ("Account", wire.text(detail.account)),
+            ("QOS", wire.text(detail.qos)),
+            ("Partition", wire.text(detail.partition)),
+            ("Restarts", wire.number(detail.restart_cnt)),
+            ("SubmitTime", wire.number(detail.submit_time)),
+            ("StartTime", wire.number(detail.start_time)),
+            ("TimeLimitMinutes", wire.number(detail.time_limit) or "UNLIMITED"),
+            ("NodeList", wire.text(detail.nodes)),
+            ("NumNodes", wire.number(detail.node_count)),
+            ("NumCPUs", wire.number(detail.cpus)),
+            ("TRES", wire.text(detail.tres_alloc_str)),
+            ("Features", wire.text(detail.features)),
+            ("Licenses", wire.text(detail.licenses)),
+            ("Reservation", wire.text(detail.resv_name)),
+            ("Dependency", wire.text(detail.dependency)),
+            ("Command", wire.text(detail.command)),
+            ("WorkDir", wire.text(detail.current_working_directory)),
+            ("Comment", wire.text(detail.comment)),
+        )
+    )
