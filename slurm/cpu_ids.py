@@ -1,4 +1,4 @@
-"""`scontrol show job -d`, where a run's cores stand as CPU_IDs: the truth where the JSON has none. Parses only.
+"""`scontrol show job -d`, where cores stand as CPU_IDs: the truth where the JSON has none. Parses only.
 
 Needed for 21.08, whose JSON lets the cores of different sockets fall together. The text is made of what
 users wrote, too: a job id that stands there twice, or a node twice, is not believed.
@@ -7,7 +7,11 @@ users wrote, too: a job id that stands there twice, or a node twice, is not beli
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 
+import msgspec
+
+from model import Node, Run
 from slurm import hostlist
 from slurm.gres import parse_indexes
 
@@ -46,3 +50,55 @@ def _groups(block: str) -> CpuIds | None:
 def cores_of(cpus: tuple[int, ...], threads_per_core: int) -> tuple[int, ...]:
     """Slurm's CPU numbers → node-wide core numbers: id // threads per core."""
     return tuple(sorted({cpu // threads_per_core for cpu in cpus}))
+
+
+def cores_agree(run: Run, nodes: Mapping[str, Node]) -> bool:
+    """Whether the cores told of all its nodes fit the job's CPU count.
+
+    24.05.0 and .1 report the wrong sockets, 21.08 the wrong cores on unlike nodes: the count shows it.
+    A CPU is a hardware thread, so a core counts for one CPU at least and for its threads at most.
+    """
+    least = most = 0
+    for allocation in run.allocations:
+        if allocation.cores is None or allocation.host not in nodes:
+            return False
+        node = nodes[allocation.host]
+        if any(core >= node.sockets * node.cores_per_socket for core in allocation.cores):
+            return False
+        least += len(allocation.cores)
+        most += len(allocation.cores) * node.threads_per_core
+    return 0 < least <= run.cpus <= most
+
+
+def settle_cores(
+    runs: tuple[Run, ...], nodes: Mapping[str, Node], read: Callable[[], Mapping[int, CpuIds]]
+) -> tuple[Run, ...]:
+    """Runs whose cores the JSON does not tell, or tells wrongly, with those of CPU_IDs.
+
+    `read` is asked once and only if needed. What CPU_IDs do not settle either keeps its hosts only.
+    """
+    doubtful = {run.key for run in runs if not cores_agree(run, nodes)}
+    if not doubtful or not nodes:
+        return runs
+    told = read()
+    return tuple(
+        _with_cores(run, told.get(run.key.job_id, {}), nodes) if run.key in doubtful else run for run in runs
+    )
+
+
+def _with_cores(run: Run, ids: CpuIds, nodes: Mapping[str, Node]) -> Run:
+    allocations = tuple(
+        msgspec.structs.replace(
+            a,
+            cores=cores_of(ids[a.host], nodes[a.host].threads_per_core),
+            cpus=len(ids[a.host]),
+        )
+        if a.host in ids and a.host in nodes
+        else msgspec.structs.replace(a, cores=None)
+        for a in run.allocations
+    )
+    settled = msgspec.structs.replace(run, allocations=allocations)
+    if cores_agree(settled, nodes):
+        return settled
+    bare = tuple(msgspec.structs.replace(a, cores=None) for a in run.allocations)
+    return msgspec.structs.replace(run, allocations=bare)

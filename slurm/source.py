@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from model import Job, Node, Run
 from slurm.accounting import Accounted
+from slurm.document import AnswerError
+from slurm.wire import ShapeError
+
+T = TypeVar("T")
 
 
 class SourceError(Exception):
@@ -50,3 +54,11 @@ class Source(Protocol):
     def read_nodes(self) -> tuple[Node, ...]:
         """All nodes. Raise SourceError."""
         ...
+
+
+def parsed(parse: Callable[..., T], *arguments: object) -> T:
+    """What a parser makes of an answer; SourceError where it is not whole."""
+    try:
+        return parse(*arguments)
+    except (AnswerError, ShapeError) as error:
+        raise SourceError(str(error)) from error
