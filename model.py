@@ -203,6 +203,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     cluster: str
     now: int
-    jobs: tuple[Job, ...]  # waiting and active ones; those that ended are left out
+    # Waiting and active ones, those that ended are left out; None: not read, what stands there stays.
+    jobs: tuple[Job, ...] | None
     nodes: tuple[Node, ...] | None  # None: could not be read, what stands there stays
+    jobs_on: dict[str, int] = {}  # host → runs that hold something on it
     pue: tuple[float, float] | None = None  # (PUE, power); None: not asked, or failed

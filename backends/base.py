@@ -45,8 +45,9 @@ class Facts(msgspec.Struct, frozen=True):
     """What a ledger is, as far as rendering depends on it."""
 
     version: str  # of the target; its generation where it does not tell more
-    topology: Mapping[str, HostTopology] | None = None  # by host; None: the target has none of its own
+    topology: Mapping[str, HostTopology] | None = None  # by host list; None: the target has none of its own
     saved: dict[str, Any] | None = None  # for the state file, so that an outage of the topology is survived
+    no_starts: str = ""  # why nothing can be started now: its topology cannot be read
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ class Change(msgspec.Struct, frozen=True):
     start: Start | None = None
 
 
-Verdict = Literal["done", "refused", "final", "failed"]
+Verdict = Literal["done", "refused", "final", "failed", "lost"]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -77,6 +78,7 @@ class Outcome(msgspec.Struct, frozen=True):
     verdict: Verdict
     reason: str = ""
     retry_within_s: int | None = None  # a refusal that should be tried again this soon
+    blames_job: bool = False  # failed: the server answered, with a 5xx for this one
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -102,10 +104,6 @@ class Ledger(Protocol):
     """A target that holds runs."""
 
     holds_changes: ClassVar[bool]  # can store suspended, resumed, resized
-
-    def identity(self) -> str:
-        """What the state file is bound to: the target and the cluster in it; no secret."""
-        ...
 
     def read_running(self) -> dict[RunKey, KnownRun]:
         """All runs that the target lists as not ended. Raise TargetError unless the list is whole."""
@@ -150,6 +148,10 @@ class Backend(Protocol):
     """What all targets have. Made by `Class(section, cluster)`: its checked section, the cluster's name."""
 
     Section: ClassVar[type[msgspec.Struct]]  # the keys of its section of the configuration
+
+    def identity(self) -> str:
+        """What the state file is bound to: the target and the cluster in it; no secret."""
+        ...
 
     def check(self) -> Iterator[Finding]:
         """Reachable? Which version, which rights? Writes nothing."""

@@ -42,7 +42,7 @@ class SlurmCommands:
         shell: Shell,
         programs: Programs,
         cluster: str,
-        timeout_s: float,
+        timeout_s: Callable[[], float],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._shell, self._programs, self._cluster = shell, programs, cluster
@@ -132,7 +132,7 @@ class SlurmCommands:
 
     def _run(self, argv: Sequence[str], extra: Mapping[str, str]) -> Answer:
         try:
-            return self._shell.run(argv, self._timeout_s, extra)
+            return self._shell.run(argv, self._timeout_s(), extra)
         except CommandError as error:
             raise SourceError(str(error)) from error
 

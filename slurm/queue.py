@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from model import ENDED, WAITING, Job
-from slurm import document, wire
+from model import ENDED, WAITING, Allocation, Job, Run
+from slurm import document, hostlist, wire
 from slurm.document import AnswerError
 
 # The last field may be any: each is followed by the separator. `Name` and `admin_comment` hold what
@@ -197,6 +197,33 @@ def job_id_of(value: Any) -> int:
     if not number:
         raise wire.ShapeError("no job id")
     return number
+
+
+def run_of(job: Job) -> Run:
+    """A run that is known from the listing alone: its hosts and counts, no cores, no devices.
+
+    Raise HostlistError.
+    """
+    return Run(
+        key=job.key,
+        user=job.user,
+        account=job.account,
+        partition=job.partition,
+        state=job.state,
+        allocations=tuple(Allocation(host) for host in hostlist.expand(job.node_list)),
+        cpus=job.cpus,
+        gpus=job.gpus,
+        node_list=job.node_list,
+        qos=job.qos,
+        name=job.name,
+        submit_time=job.submit_time,
+        array_job_id=job.array_job_id,
+        array_task_id=job.array_task_id,
+        het_job_id=job.het_job_id,
+        het_offset=job.het_offset,
+        seen_alive=False,
+        info=wire.info_lines((("JobId", job.job_id), ("JobName", job.name), ("NodeList", job.node_list))),
+    )
 
 
 def _merge_waiting_tasks(jobs: list[Job]) -> Iterator[Job]:

@@ -1,0 +1,189 @@
+"""From what was read to one ledger's plan: which runs to start, mapped to its numbering, and which to stop.
+
+Decides through plan.py and hardware.py; reads nothing but the scripts of runs that will be started,
+through a function that is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import msgspec
+
+import plan as planning
+from backends.base import Change, Ledger, Start
+from gather import Accounting
+from hardware import Hardware, by_host, place
+from memory import BackendMemory
+from model import Ending, Run, RunKey
+from plan import Held, Plan, Selection
+from slurm.accounting import Accounted
+from slurm.hostlist import HostlistError
+from slurm.queue import run_of
+from slurm.wire import has_opt_out
+from survey import Filters, View
+from targets import Target
+
+T = TypeVar("T")
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """All that Slurm told in this pass."""
+
+    now: int
+    view: View
+    details: dict[RunKey, Run]
+    accounting: Accounting
+    has_accounting: bool
+
+
+class Drafting(msgspec.Struct, frozen=True):
+    """What steers the drafting of plans."""
+
+    reading: Reading
+    selection: Selection
+    filters: Filters
+    hardware: Hardware
+    orphan_after_s: int
+    attach: Callable[[Run], Run]  # gives a run its script and environment
+    warn: Callable[[str], None]
+
+    def draft(self, target: Target, ledger: Ledger) -> Plan:
+        endings = self._endings(target)
+        came = dict(self._came_and_went(target))
+        runs = [*self._new_runs(target), *(run for run, _ in came.values())]
+        direction = self.selection.direction
+        if direction == "stop" or target.facts.no_starts:
+            runs, came = [], {}
+        wanted = self._cut(sorted(runs, key=lambda run: (run.key.start_time, run.key.job_id)))
+        starts = tuple(self._start(run, target, ledger) for run in wanted)
+        lost = planning.write_offs(
+            [k for k in target.missing if k not in endings],
+            target.part,
+            self.reading.view,
+            self.orphan_after_s,
+        )
+        unsafe = planning.unsafe_write_offs(target.name, len(lost), len(target.running), self.selection.force)
+        ends = [*endings.values(), *([] if unsafe else lost)]
+        ends += [came[start.run.key][1] for start in starts if start.run.key in came]
+        ends.sort(key=lambda ending: (ending.end_time, ending.key))
+        stops = self._cut(ends) if direction != "start" else []
+        return Plan(
+            target.name,
+            starts,
+            self._changes(target, ledger) if direction == "both" else (),
+            tuple(stops),
+            self._held(target, {ending.key for ending in ends}),
+            self._refused(target),
+            unsafe,
+            cut=len(wanted) < len(runs) or len(stops) < len(ends),
+        )
+
+    def _cut(self, items: list[T]) -> list[T]:
+        limit = self.selection.limit
+        return items if limit is None else items[:limit]
+
+    def _endings(self, target: Target) -> dict[RunKey, Ending]:
+        reading, part = self.reading, target.part
+        accounted = reading.accounting.pieces | reading.accounting.whole
+        found = planning.endings_for(target.known, reading.view, accounted, part, reading.has_accounting)
+        return {
+            key: ending
+            for key, ending in found.items()
+            if not planning.is_refused(key, part, reading.now) and self._wants_known(key, accounted.get(key))
+        }
+
+    def _wants_known(self, key: RunKey, record: Accounted | None) -> bool:
+        """--jobid by array or component needs the record; by plain id the key will do."""
+        selection = self.selection
+        if record is not None:
+            return planning.wants_run(selection, record)
+        job = self.reading.view.ended_jobs.get(key)
+        if job is not None:
+            return planning.wants_job(selection, job)
+        return selection.wants(key.job_id, "", "", None)
+
+    def _new_runs(self, target: Target) -> Iterator[Run]:
+        """State, start and resources are the detail's: what it does not show as running waits."""
+        ids = {key.job_id for key in target.wanted}
+        view, part = self.reading.view, target.part
+        for key, run in self.reading.details.items():
+            fresh = key.job_id in ids and key not in target.known and str(key) not in part.stopped
+            if fresh and key not in view.opted_out and not planning.is_refused(key, part, self.reading.now):
+                yield run
+
+    def _came_and_went(self, target: Target) -> Iterator[tuple[RunKey, tuple[Run, Ending]]]:
+        for key in target.news:
+            found = self._whole(key) if self.reading.has_accounting else self._listed(key)
+            if found is None:
+                continue
+            run = found[0]
+            taken = run.key in target.known or str(run.key) in target.part.stopped
+            if not taken and run.key not in self.reading.view.opted_out:
+                yield run.key, found
+
+    def _whole(self, key: RunKey) -> tuple[Run, Ending] | None:
+        """The whole run that a piece of accounting belongs to."""
+        piece = self.reading.accounting.pieces.get(key) or self.reading.accounting.whole.get(key)
+        for record in self.reading.accounting.whole.values():
+            if piece is None or record.key.job_id != key.job_id or record.end_time != piece.end_time:
+                continue
+            if has_opt_out(record.opted_out_by, self.filters.opt_out):
+                self.reading.view.opted_out.add(record.key)
+                return None
+            if self.filters.leaves_out(record.run.node_list):
+                return None
+            return record.run, Ending(
+                record.key, record.run.state, max(record.end_time, record.key.start_time), "sacct"
+            )
+        return None
+
+    def _listed(self, key: RunKey) -> tuple[Run, Ending] | None:
+        """Without accounting: a run that squeue still shows as ended."""
+        job = self.reading.view.ended_jobs.get(key)
+        if job is None:
+            return None
+        try:
+            return run_of(job), self.reading.view.ended[key]
+        except HostlistError as error:
+            self.warn(f"{key}: {error}")
+            return None
+
+    def _start(self, run: Run, target: Target, ledger: Ledger) -> Start:
+        placement, problems = place(run, self._hardware(target))
+        for problem in problems:
+            self.warn(f"{target.name}: {problem}")
+        whole = self.attach(run)
+        return Start(whole, placement, ledger.render(whole, placement, target.facts))
+
+    def _hardware(self, target: Target) -> Hardware:
+        """With the target's own topology."""
+        return msgspec.structs.replace(self.hardware, topology=by_host(target.facts.topology))
+
+    def _changes(self, target: Target, ledger: Ledger) -> tuple[Change, ...]:
+        if not ledger.holds_changes:
+            return ()
+        changes = []
+        for key, state, resized in planning.changed_runs(self.reading.view, target.known):
+            run = self.reading.details.get(key)
+            if not planning.wants_job(self.selection, self.reading.view.active[key]):
+                continue
+            if not resized:
+                changes.append(Change(key, state))
+            elif run is not None:
+                changes.append(Change(key, state, self._start(run, target, ledger)))
+        return tuple(changes)
+
+    def _held(self, target: Target, ending: set[RunKey]) -> tuple[Held, ...]:
+        faults = self.reading.accounting.faults
+        reason = "accounting could not be read" if faults else "not in the listing, and no ending is reported"
+        return tuple(Held(key, reason) for key in sorted(target.missing) if key not in ending)
+
+    def _refused(self, target: Target) -> tuple[Held, ...]:
+        view: View = self.reading.view
+        told: Mapping[str, RunKey] = {
+            str(k): k for k in (*view.alive, *view.ended, *self.reading.accounting.pieces)
+        }
+        part: BackendMemory = target.part
+        return tuple(Held(told[n], r.reason) for n, r in sorted(part.refused.items()) if n in told)

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""One pass, from the command line to the exit code. cron or a timer starts it every minute.
+
+Wires the configuration to the parts and turns what they raise into exit codes; the steps of a pass are
+conduct.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+import arguments
+import remember
+import report as reporting
+from backends import backend_class
+from backends.base import Backend, Deadline
+from conduct import Pass, Report, Rules
+from hardware import Hardware
+from memory import BackendMemory, LockHeldError, Memory, StateError, load, locked, save
+from model import Run
+from plan import Selection
+from settings import ConfigError, Settings, load_settings, show_settings
+from shell import LocalShell
+from slurm import statesave
+from slurm.commands import Programs, SlurmCommands
+from slurm.recording import Recording
+from slurm.source import Source, SourceError
+from survey import Filters
+from targets import Target
+
+OK, FAULT, USAGE, NO_QUEUE, UNSAFE = range(5)
+
+log = logging.getLogger("slurm-sync")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = arguments.parse(argv)
+    _set_up_log(args.debug, args.quiet)
+    try:
+        settings = load_settings(args.config, environ=os.environ, only_backends=args.backend)
+        for warning in settings.warnings:
+            log.warning("%s", warning)
+        if args.show_config:
+            print("\n".join(show_settings(settings)))  # noqa: T201 - what was asked for
+            return OK
+        if args.check:
+            return _check(settings)
+        return _sync(settings, args)
+    except ConfigError as error:
+        log.error("%s", error)
+        return USAGE
+    except StateError as error:
+        log.error("%s", error)
+        return FAULT
+
+
+def _set_up_log(debug: bool, quiet: bool) -> None:
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
+    # These print requests, and with them what is none of a log's business.
+    for name in ("urllib3", "requests", "redis"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _check(settings: Settings) -> int:
+    import check
+
+    deadline = Deadline(settings.pass_timeout_s)
+    with _backends(settings) as backends:
+        return check.print_findings(settings, make_source(settings, deadline), backends)
+
+
+def _sync(settings: Settings, args: Namespace) -> int:
+    path = settings.state_dir / settings.clustername
+    if args.dry_run:
+        return _pass(settings, args, path.with_name(path.name + ".json"))
+    try:
+        with locked(path.with_name(path.name + ".lock")):
+            return _pass(settings, args, path.with_name(path.name + ".json"))
+    except LockHeldError as error:
+        stuck = error.age_s > 2 * settings.pass_timeout_s
+        log.log(logging.ERROR if stuck else logging.INFO, "%s; nothing done", error)
+        return FAULT if stuck else OK
+
+
+def _pass(settings: Settings, args: Namespace, state: Path) -> int:
+    memory, problem = load(state, settings.clustername)
+    deadline = Deadline(settings.pass_timeout_s)
+    source = make_source(settings, deadline)
+    try:
+        now = source.now()
+    except SourceError as error:
+        log.error("%s", error)
+        return NO_QUEUE
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(reporting.Hourly({} if args.debug else memory.said, now))
+    if problem:
+        log.warning("%s", problem)
+    pause_s = remember.must_pause(memory, now)
+    if pause_s and not args.dry_run:
+        log.info("Slurm failed %d times in a row; asked again in %d s", memory.slurm_failures, pause_s)
+        return NO_QUEUE
+    try:
+        report = _run(settings, args, source, memory, deadline)
+        memory.slurm_failures = 0
+        code = _finish(report, args)
+    except SourceError as error:
+        log.error("the queue could not be read, nothing is changed: %s", error)
+        memory.slurm_failures, memory.slurm_failed_at = memory.slurm_failures + 1, now
+        code = NO_QUEUE
+    if not args.dry_run:
+        reporting.forget_said(memory.said, now)
+        save(state, memory)
+    return code
+
+
+def _run(
+    settings: Settings,
+    args: Namespace,
+    source: Source,
+    memory: Memory,
+    deadline: Deadline,
+) -> Report:
+    with _backends(settings) as backends:
+        targets = [Target(name, b, _part(memory, name, b)) for name, b in backends]
+        one_pass = Pass(source, targets, memory, _rules(settings, args), deadline)
+        with reporting.progress(sys.stderr.isatty() and not args.quiet) as tick:
+            return one_pass.run(tick)
+
+
+def _part(memory: Memory, name: str, backend: Backend) -> BackendMemory:
+    return remember.part_for(memory, name, backend.identity())
+
+
+def _finish(report: Report, args: Namespace) -> int:
+    """Say what was done; the exit code."""
+    if args.json:
+        sys.stdout.buffer.write(reporting.plan_json(report) + b"\n")
+    elif args.dry_run:
+        reporting.print_plan(report)
+    log.info("%s", reporting.summary(report))
+    if report.faults or any(t.applied.failed or t.applied.refused for t in report.targets):
+        return FAULT
+    return UNSAFE if any(t.plan.unsafe for t in report.targets) else OK
+
+
+@contextlib.contextmanager
+def _backends(settings: Settings) -> Iterator[list[tuple[str, Backend]]]:
+    made: list[tuple[str, Backend]] = []
+    try:
+        for section in settings.backends:
+            kind = backend_class(section.reference, settings.file.absolute().parent)
+            made.append((section.name, kind(section.section, settings.clustername)))
+        yield made
+    finally:
+        for _, backend in made:
+            backend.close()
+
+
+def make_source(settings: Settings, deadline: Deadline) -> Source:
+    """The live cluster or a recording."""
+    slurm = settings.slurm
+    if slurm.recording is not None:
+        return Recording(slurm.recording, settings.clustername)
+    programs = Programs(slurm.squeue, slurm.sacct, slurm.scontrol, slurm.sinfo, slurm.sdiag)
+    shell = LocalShell(os.environ)
+    return SlurmCommands(
+        shell, programs, settings.clustername, lambda: min(slurm.timeout_s, deadline.left_s())
+    )
+
+
+def _rules(settings: Settings, args: Namespace) -> Rules:
+    return Rules(
+        cluster=settings.clustername,
+        filters=Filters(settings.node_regex, frozenset(settings.ignore_hosts), settings.opt_out),
+        hardware=Hardware({}, None, settings.accelerators, settings.hwthread_numbering),
+        selection=Selection(args.jobid, args.limit, args.direction, args.force),
+        catch_up_max_s=settings.catch_up_max_s,
+        orphan_after_s=settings.orphan_after_s,
+        attach=_attach(settings),
+        dry_run=args.dry_run,
+        jobs="jobs" in args.only,
+        nodes="nodes" in args.only,
+    )
+
+
+def _attach(settings: Settings) -> Callable[[Run], Run]:
+    """Gives a run its script and environment, as far as the configuration wants them sent."""
+    recording = settings.slurm.recording
+    directory = settings.slurm.state_save_location or (recording and recording / "state_save")
+    if directory is None:
+        return lambda run: run
+
+    def attach(run: Run) -> Run:
+        owner = statesave.owner_id(run)
+        script = environment = None
+        if settings.script == "full":
+            script = statesave.read_script(directory, owner, settings.script_max_bytes)
+        if settings.environment != "none":
+            environment = statesave.read_environment(
+                directory, owner, settings.environment_max_bytes, settings.environment
+            )
+        return msgspec.structs.replace(run, script=script, environment=environment)
+
+    return attach
+
+
+if __name__ == "__main__":
+    sys.exit(main())
