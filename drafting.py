@@ -87,7 +87,10 @@ class Drafting(msgspec.Struct, frozen=True):
     def _endings(self, target: Target) -> dict[RunKey, Ending]:
         reading, part = self.reading, target.part
         accounted = reading.accounting.pieces | reading.accounting.whole
-        found = planning.endings_for(target.known, reading.view, accounted, part, reading.has_accounting)
+        silences = reading.accounting.silences(target.missing)
+        if not reading.has_accounting:
+            silences = dict.fromkeys(target.missing, 0)
+        found = planning.endings_for(target.known, reading.view, accounted, part, silences)
         return {
             key: ending
             for key, ending in found.items()

@@ -29,9 +29,17 @@ class Accounting(msgspec.Struct):
 
     pieces: dict[RunKey, Accounted] = {}  # that ended within a window
     whole: dict[RunKey, Accounted] = {}  # of the jobs that were asked for
+    startless: dict[int, int] = {}  # job id → the end of a requeued run whose start accounting has lost
     asked: set[RunKey] = set()  # missing runs that were asked for, and answered
     backlog: int = 0  # what slurmdbd does not know yet
     faults: list[str] = []
+
+    def silences(self, missing: Collection[RunKey]) -> dict[RunKey, int]:
+        """Missing runs of which accounting could have told and did not → the end of a startless record, or 0."""
+        if not self.is_complete:
+            return {}
+        silent = (key for key in missing if key in self.asked and key not in self.whole)
+        return {key: self.startless.get(key.job_id, 0) for key in silent}
 
     @property
     def is_complete(self) -> bool:
@@ -83,10 +91,11 @@ def read_accounting(
     if not source.has_accounting:
         return found
     try:
-        for since, until in merge_windows(windows):
-            found.pieces |= {r.key: r for r in source.read_window(since, until)}
         if windows or missing:
+            # Before sacct: what slurmctld had handed over by now is in every answer that follows.
             found.backlog = source.read_backlog()
+        for since, until in merge_windows(windows):
+            found.pieces |= {r.key: r for r in source.read_window(since, until) if r.key.start_time}
         _read_missing(source, missing[:ASKED_A_PASS], found, look_back[1])
         if jobs:
             _read_whole(source, jobs, look_back, found)
@@ -105,7 +114,10 @@ def _read_missing(source: Source, missing: Sequence[RunKey], found: Accounting, 
 
 def _read_whole(source: Source, ids: Sequence[int], span: tuple[int, int], found: Accounting) -> None:
     for record in whole_runs(source.read_accounted(ids, *span)):
-        found.whole[record.key] = record
+        if record.key.start_time:
+            found.whole[record.key] = record
+        else:
+            found.startless[record.key.job_id] = record.end_time
 
 
 def read_unknown(source: Source, keys: Sequence[RunKey], found: Accounting, now: int) -> None:

@@ -149,16 +149,19 @@ def endings_for(
     view: View,
     accounted: Mapping[RunKey, Accounted],
     part: BackendMemory,
-    has_accounting: bool,
+    silences: Mapping[RunKey, int],
 ) -> dict[RunKey, Ending]:
-    """An ending for each run of the ledger that has one: squeue's before accounting's."""
+    """An ending for each run of the ledger that has one: squeue's before accounting's.
+
+    `silences`: missing runs that nothing is told of though it could be (all where there is no accounting).
+    """
     found: dict[RunKey, Ending] = {}
     for key in known:
         if key in view.alive:
             continue
         ending = view.ended.get(key) or _accounted_ending(accounted.get(key)) or _owed(key, part)
-        if ending is None and not has_accounting:
-            ending = _over(key, view, part)
+        if ending is None and key in silences:
+            ending = _over(key, view, part, silences[key])
         if ending is not None:
             found[key] = ending
     return found
@@ -175,17 +178,18 @@ def _owed(key: RunKey, part: BackendMemory) -> Ending | None:
     return None if owed is None else Ending(key, owed.state, owed.end_time, owed.evidence)
 
 
-def _over(key: RunKey, view: View, part: BackendMemory) -> Ending | None:
-    """Without accounting: the same id waits again or has a later start, so this run is over."""
+def _over(key: RunKey, view: View, part: BackendMemory, told_end: int) -> Ending | None:
+    """The same id waits again or has a later start, so this run is over, whatever accounting lacks of it.
+
+    It ended when it was last seen, or at `told_end`, the end of a record that has lost its start.
+    """
     watched = part.watched.get(str(key))
-    waits_again = watched is not None and _task_waits(watched.task, view)
-    if (
-        watched is None
-        or not watched.last_seen
-        or not (view.over.get(key.job_id, 0) > key.start_time or waits_again)
-    ):
+    if watched is None or not watched.last_seen:
         return None
-    return Ending(key, "REQUEUED", max(watched.last_seen, key.start_time), "requeued")
+    if view.over.get(key.job_id, 0) <= key.start_time and not _task_waits(watched.task, view):
+        return None
+    end = told_end if key.start_time <= told_end <= view.read_at else 0
+    return Ending(key, "REQUEUED", max(watched.last_seen, key.start_time, end), "requeued")
 
 
 def _task_waits(task: str, view: View) -> bool:

@@ -71,7 +71,7 @@ class Client:
         budget_s = min(RETRY_BUDGET_S, deadline.left_s())
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Busy),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=5),
+            wait=tenacity.wait_random_exponential(multiplier=0.4, max=5),
             stop=tenacity.stop_after_delay(budget_s) | tenacity.stop_after_attempt(4),
             reraise=True,
         )

@@ -183,8 +183,11 @@ class Plain(msgspec.Struct):
 
 
 def record_of(key: RunKey, plain: Plain) -> Accounted | None:
-    """None: it never ran, so it is no run. Its hosts and counts are known, its cores and devices are not."""
-    if key.start_time <= 0 or not plain.node_list:
+    """None: it never ran, so it is no run. Its hosts and counts are known, its cores and devices are not.
+
+    22.05 loses the start of a run that is requeued moments after it began: that record has start 0.
+    """
+    if not plain.node_list or (key.start_time <= 0 and plain.state != "REQUEUED"):
         return None
     hosts = hostlist.expand(plain.node_list)
     run = Run(

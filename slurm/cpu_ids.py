@@ -15,8 +15,8 @@ from model import Node, Run
 from slurm import hostlist
 from slurm.gres import parse_indexes
 
-_JOB = re.compile(r"^JobId=(\d+)(?: |$)", re.MULTILINE)
-_GROUP = re.compile(r"^ {4,}Nodes=(\S+) CPU_IDs=([\d,-]+) Mem=", re.MULTILINE)
+_JOB = re.compile(r"^JobId=([0-9]{1,18})(?: |$)", re.MULTILINE)
+_GROUP = re.compile(r"^ {4,}Nodes=(\S+) CPU_IDs=([0-9,-]+) Mem=", re.MULTILINE)
 
 CpuIds = dict[str, tuple[int, ...]]  # host → Slurm's CPU numbers on that node
 

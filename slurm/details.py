@@ -8,7 +8,7 @@ status).
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -74,9 +74,16 @@ def parse_details(
     own = wire.own_cluster(document.head_cluster(whole.meta), {wire.name(d.cluster) for d in found}, cluster)
     runs: list[Run] = []
     for detail in found:
-        if wire.number(detail.job_id) in asked and detail.cluster in (None, "", own) and is_active(detail):
-            runs += document.unless_malformed("squeue", detail.job_id, run_of, detail, cluster, nodes)
+        if detail.cluster in (None, "", own) and is_active(detail):
+            told = document.unless_malformed(
+                "squeue", detail.job_id, _if_asked, asked, detail, cluster, nodes
+            )
+            runs += [run for run in told if run is not None]
     return tuple(runs)
+
+
+def _if_asked(asked: Collection[int], detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run | None:
+    return run_of(detail, cluster, nodes) if job_id_of(detail.job_id) in asked else None
 
 
 def is_active(detail: Detail) -> bool:
@@ -142,15 +149,17 @@ def sharing(detail: Detail) -> str:
 
 
 def _allocations(detail: Detail, hosts: tuple[str, ...], nodes: Mapping[str, Node]) -> tuple[Allocation, ...]:
-    cores, cpus = read_cores(detail.job_resources, nodes)
+    name = f"{detail.job_id} (job_resources)"  # the run is known without; CPU_IDs may tell its cores
+    told = document.unless_malformed("squeue", name, read_cores, detail.job_resources, nodes)
+    cores, cpus = told[0] if told else ({}, {})
     held = _devices_by_host(detail.gres_detail, hosts)
     return tuple(Allocation(h, cpus.get(h), cores.get(h), held.get(h, ())) for h in hosts)
 
 
 def _devices_by_host(gres_detail: Any, hosts: tuple[str, ...]) -> dict[str, tuple[Device, ...]]:
     """A text for each node in the order of the nodes; where the numbers differ, no device can be placed."""
-    texts = [str(text) for text in gres_detail] if isinstance(gres_detail, list) else []
-    if len(texts) != len(hosts):
+    texts = gres_detail if isinstance(gres_detail, list) else []
+    if len(texts) != len(hosts) or not all(isinstance(text, str) for text in texts):
         return {}
     return {host: devices(text) for host, text in zip(hosts, texts, strict=True)}
 
@@ -175,15 +184,20 @@ def _cores_allocated_only(entries: list[Any], nodes: Mapping[str, Node]) -> dict
         host = entry["nodename"]
         if host not in nodes:
             continue  # without the node's geometry the number of a core on its second socket is unknown
-        per_socket = nodes[host].cores_per_socket
-        found[host] = tuple(
-            sorted(
-                int(socket) * per_socket + int(core)
-                for socket, cores in entry["sockets"].items()
-                for core in cores["cores"]
-            )
-        )
+        places = ((at, core) for at, socket in entry["sockets"].items() for core in socket["cores"])
+        found[host] = _node_wide(places, nodes[host].cores_per_socket)
     return found
+
+
+def _node_wide(places: Iterable[tuple[Any, Any]], per_socket: int) -> tuple[int, ...]:
+    """Raise ShapeError for a core that its socket lacks: its number would be a core of another socket."""
+    found: set[int] = set()
+    for place in places:
+        socket, core = (wire.number(part) for part in place)
+        if socket is None or core is None or core >= per_socket:
+            raise wire.ShapeError(f"no core {place[1]} on socket {place[0]}")
+        found.add(socket * per_socket + core)
+    return tuple(sorted(found))
 
 
 def _cores_with_status(
@@ -196,15 +210,11 @@ def _cores_with_status(
         host, sockets = entry["name"], entry["sockets"]
         listed = max((len(s["cores"]) for s in sockets), default=0)
         per_socket = nodes[host].cores_per_socket if host in nodes else listed
-        cores[host] = tuple(
-            sorted(
-                s["index"] * per_socket + c["index"]
-                for s in sockets
-                for c in s["cores"]
-                if "ALLOCATED" in wire.words(c["status"])
-            )
-        )
-        cpus[host] = wire.number((entry.get("cpus") or {}).get("count")) or 0
+        held = ((s, c) for s in sockets for c in s["cores"] if "ALLOCATED" in wire.words(c["status"]))
+        cores[host] = _node_wide(((s["index"], c["index"]) for s, c in held), per_socket)
+        count = wire.number((entry.get("cpus") or {}).get("count"))
+        if count:
+            cpus[host] = count
     return cores, cpus
 
 

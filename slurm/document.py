@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -34,7 +35,7 @@ def decode(answer: bytes, command: str) -> Document:
     """Raise AnswerError for half a document, and for `errors` (22.05 exits 0 while slurmctld is down)."""
     try:
         document = msgspec.json.decode(answer, type=Document)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         document = _decode_repaired(answer, command)
     problem = _problem(document.errors)
     if problem:
@@ -43,16 +44,21 @@ def decode(answer: bytes, command: str) -> Document:
 
 
 def _decode_repaired(answer: bytes, command: str) -> Document:
-    """Once more, with bytes that are no UTF-8 replaced: users' names and comments hold any bytes."""
+    """Once more, with bytes that are no UTF-8 replaced: users' names and comments hold any bytes.
+
+    The standard library reads Infinity and NaN, which 24.05 up to .3 writes, and which are no JSON.
+    """
     try:
-        return msgspec.json.decode(answer.decode("utf-8", "replace"), type=Document)
-    except msgspec.DecodeError as error:
+        told = json.loads(answer.decode("utf-8", "replace"), parse_constant=lambda _: None)
+        return msgspec.json.decode(msgspec.json.encode(told), type=Document)
+    except (ValueError, RecursionError, msgspec.DecodeError) as error:
         raise AnswerError(f"{command}: not a whole JSON answer ({error})") from None
 
 
 def _problem(errors: Any) -> str:
     """What the answer's own `errors` say; "" where there are none."""
-    found = [e for e in errors or [] if not (isinstance(e, dict) and e.get("error_number") == NOTHING_FOUND)]
+    told = errors if isinstance(errors, list) else [errors] if errors else []
+    found = [e for e in told if not (isinstance(e, dict) and e.get("error_number") == NOTHING_FOUND)]
     if not found:
         return ""
     first = found[0] if isinstance(found[0], dict) else {"error": str(found[0])}
@@ -75,10 +81,18 @@ def records(raw: list[msgspec.Raw] | None, kind: type[R], command: str) -> list[
     found: list[R] = []
     for entry in raw:
         try:
-            found.append(decoder.decode(entry))
+            found.append(_decode_record(decoder, entry))
         except msgspec.DecodeError as error:
             log.warning("%s: a malformed record is left out: %s", command, error)
     return found
+
+
+def _decode_record(decoder: msgspec.json.Decoder[R], entry: msgspec.Raw) -> R:
+    """`decode` has passed over the records without reading them, so theirs may be no UTF-8 still."""
+    try:
+        return decoder.decode(entry)
+    except UnicodeDecodeError:
+        return decoder.decode(bytes(entry).decode("utf-8", "replace"))
 
 
 def unless_malformed(

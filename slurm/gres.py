@@ -16,7 +16,9 @@ from slurm.wire import number
 
 MAX_INDEX = 4096  # MAX_GRES_BITMAP is 1,024; an absurd range must not eat the memory
 _NOTE = re.compile(r"\(([^()]*)\)")
-_COUNT = re.compile(r"\d+[KMGTP]?")
+_COUNT = re.compile(r"[0-9]+[KMGTP]?")
+_SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_SHARDS = re.compile(r"([0-9]{1,9})/[0-9]{1,9}")
 
 
 class Gres(msgspec.Struct, frozen=True):
@@ -44,7 +46,8 @@ def _split(text: str) -> list[str]:
 
 def _parse_entry(part: str) -> Gres | None:
     notes = _NOTE.findall(part)
-    fields = [f for f in _NOTE.sub("", part).removeprefix("gres/").split(":") if f and f != "no_consume"]
+    plain = re.split(r"[()]", _NOTE.sub("", part))[0]  # half a note tells nothing
+    fields = [f for f in plain.removeprefix("gres/").split(":") if f and f != "no_consume"]
     if not fields:
         return None
     name, *rest = fields
@@ -72,37 +75,37 @@ def parse_indexes(text: str) -> tuple[int, ...] | None:
     """`0,2-3` → 0, 2, 3; "" → none of them; anything else → None, not told."""
     found: list[int] = []
     for part in text.split(",") if text else []:
-        first, dash, last = part.partition("-")
-        last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal()) or not int(first) <= int(last) < MAX_INDEX:
+        span = _SPAN.fullmatch(part)
+        if span is None or not int(span[1]) <= int(span[2] or span[1]) < MAX_INDEX:
             return None
-        found += range(int(first), int(last) + 1)
-    return tuple(found)
+        found += range(int(span[1]), int(span[2] or span[1]) + 1)
+    return tuple(dict.fromkeys(found))
 
 
 def _cards_in_use(note: str) -> tuple[int, ...] | None:
     """`3/4,0/4` → card 0. Each entry is a card, its first number the shards held of it."""
-    held = [part.partition("/")[0] for part in note.split(",")]
-    if not all(part.isdecimal() for part in held):
+    held = [_SHARDS.fullmatch(part) for part in note.split(",")]
+    if not all(held):
         return None
-    return tuple(card for card, shards in enumerate(held) if int(shards) > 0)
+    return tuple(card for card, shards in enumerate(held) if shards is not None and int(shards[1]) > 0)
 
 
 def devices(text: str) -> tuple[Device, ...]:
     """What a job holds on a node. Shards stand for the cards that they belong to."""
     entries = parse_gres(text)
     found = [Device(e.name, e.type, e.count, e.indexes) for e in entries if e.name != "shard" and e.count]
-    whole = {i for d in found if d.name == "gpu" for i in d.indexes or ()}
+    taken = {i for d in found if d.name == "gpu" for i in d.indexes or ()}
     for entry in entries:
         if entry.name == "shard" and entry.count:
-            found += _shard_cards(entry, whole)
+            found += _shard_cards(entry, taken)
+            taken |= set(entry.indexes or ())
     return tuple(found)
 
 
-def _shard_cards(entry: Gres, whole: set[int]) -> list[Device]:
+def _shard_cards(entry: Gres, taken: set[int]) -> list[Device]:
     if entry.indexes is None:
         return [Device("gpu", entry.type, 1, None)]
-    cards = tuple(i for i in entry.indexes if i not in whole)
+    cards = tuple(i for i in entry.indexes if i not in taken)
     return [Device("gpu", entry.type, len(cards), cards)] if cards else []
 
 

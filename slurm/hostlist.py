@@ -12,6 +12,7 @@ from itertools import product
 
 MAX_HOSTS = 200_000  # far above any cluster; an absurd range must not eat the memory
 _PARTS = re.compile(r"\[([^\[\]]*)\]")
+_SPAN = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class HostlistError(ValueError):
@@ -63,11 +64,11 @@ def _expand_one(pattern: str, room: int) -> list[str]:
 def _expand_ranges(text: str, room: int) -> list[str]:
     values: list[str] = []
     for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not dash:
+        span = _SPAN.fullmatch(part)
+        if "-" not in part:
             values.append(part)
-        elif first.isdecimal() and last.isdecimal() and 0 <= int(last) - int(first) < room:
-            values += [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+        elif span is not None and 0 <= int(span[2]) - int(span[1]) < room:
+            values += [str(n).zfill(len(span[1])) for n in range(int(span[1]), int(span[2]) + 1)]
         else:
             raise HostlistError(f"no range: {part[:80]}")
     if "" in values:

@@ -7,8 +7,9 @@ holds both ways equal.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -43,6 +44,9 @@ FIELDS = (
     "admin_comment",
 )
 
+MAX_TASKS = 4_000_001  # MaxArraySize is at most that; an absurd range must not eat the memory
+_TASKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?(?::([0-9]{1,9}))?")
+
 
 def new_separator() -> str:
     """One that begins with a letter and holds no comma, as -O demands, and that nobody can guess."""
@@ -56,28 +60,26 @@ def listing_arguments(separator: str) -> list[str]:
 
 def parse_listing(answer: bytes, separator: str, cluster: str) -> tuple[Job, ...]:
     """All entries. Raise AnswerError unless the text has its header and ends with a whole row."""
-    rows = answer.decode("utf-8", "replace").split(separator + "\n")
-    if rows.pop() != "":
-        raise AnswerError("squeue: the listing ends in the middle of a row")
-    if not rows or rows[0].count(separator) != len(FIELDS) - 1:
+    tokens = answer.decode("utf-8", "replace").split(separator)
+    if len(tokens) <= len(FIELDS) or tokens[0].isdecimal() or "\n" in "".join(tokens[: len(FIELDS)]):
         raise AnswerError("squeue: the listing has no header as asked for")
-    return tuple(_parse_rows(rows[1:], separator, cluster))
+    if tokens.pop() != "\n" or len(tokens) % len(FIELDS):
+        raise AnswerError("squeue: the listing ends in the middle of a row")
+    return tuple(_parse_rows(tokens, cluster))
 
 
-def _parse_rows(rows: Iterable[str], separator: str, cluster: str) -> Iterator[Job]:
+def _parse_rows(tokens: list[str], cluster: str) -> Iterator[Job]:
+    """Rows are counted, not split at their ends: a name may begin with a newline and look like one."""
     same: dict[str, str] = {}  # users, partitions and the like repeat thousands of times: keep one of each
-    for row in rows:
-        fields = row.split(separator)
-        if len(fields) != len(FIELDS):
-            raise AnswerError("squeue: a row of the listing lacks fields")
-        yield _job_of_text(fields, cluster, same)
+    for at in range(len(FIELDS), len(tokens), len(FIELDS)):
+        yield _job_of_text(tokens[at : at + len(FIELDS)], cluster, same)
 
 
 def _job_of_text(fields: list[str], cluster: str, same: dict[str, str]) -> Job:
     (job_id, array_id, task, het_id, het_offset, user, uid, account, partition, qos, state) = fields[:11]
     (nodes, cpus, tres, submit, start, end, reason, node_list, name, admin_comment) = fields[11:]
-    number = wire.number(job_id)
-    if number is None:
+    number = wire.number(job_id.removeprefix("\n"))  # the end of the row before it
+    if not number or not job_id.startswith("\n"):
         raise AnswerError("squeue: a row of the listing has no job id")
     word = wire.state_word(state)
     in_array = task != "N/A"
@@ -150,7 +152,8 @@ def parse_listing_json(answer: bytes, cluster: str) -> tuple[Job, ...]:
     """The same entries from `squeue --json`. Raise AnswerError unless the answer is whole."""
     whole = document.decode(answer, "squeue")
     records = document.records(whole.jobs, _JsonJob, "squeue")
-    own = wire.own_cluster(document.head_cluster(whole.meta), {r.cluster or "" for r in records}, cluster)
+    told = document.head_cluster(whole.meta)
+    own = wire.own_cluster(told, {wire.name(r.cluster) for r in records}, cluster)
     jobs: list[Job] = []
     for record in records:
         if record.cluster in (None, "", own):
@@ -161,7 +164,7 @@ def parse_listing_json(answer: bytes, cluster: str) -> tuple[Job, ...]:
 def _job_of_json(record: _JsonJob, cluster: str) -> Job:
     word = wire.state_word(record.job_state)
     array_id = wire.number(record.array_job_id) or None
-    waiting = wire.text(record.array_task_string) if array_id else ""
+    waiting = wire.text(record.array_task_string) if array_id and word in WAITING else ""
     task = wire.number(waiting or record.array_task_id) if array_id else None
     tasks = waiting if task is None else ""
     het_id = wire.number(record.het_job_id) or None
@@ -257,12 +260,9 @@ def task_numbers(text: str) -> list[int]:
     """`0,3-7%3`, `0-30:2` → task numbers; text that makes no sense has none."""
     found: list[int] = []
     for part in text.partition("%")[0].split(","):
-        span, _, step = part.partition(":")
-        first, dash, last = span.partition("-")
-        if first.isdecimal() and (last.isdecimal() or not dash):
-            found += range(
-                int(first), int(last or first) + 1, int(step) if step.isdecimal() and int(step) else 1
-            )
+        span = _TASKS.fullmatch(part)
+        if span is not None and int(span[2] or span[1]) < MAX_TASKS:
+            found += range(int(span[1]), int(span[2] or span[1]) + 1, int(span[3] or 0) or 1)
     return found
 
 

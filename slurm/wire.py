@@ -10,8 +10,9 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-# NO_VAL and INFINITE of 16, 32 and 64 bits (slurm.h).
-_NO_NUMBER = frozenset({0xFFFE, 0xFFFF, 0xFFFFFFFE, 0xFFFFFFFF, 2**64 - 2, 2**64 - 1})
+# NO_VAL and INFINITE of 32 and 64 bits (slurm.h). Those of 16 bits (65,534 and 65,535) are job ids and
+# memory sizes like any other; Slurm's JSON gives null or `{set: false}` for its 16-bit fields.
+_NO_NUMBER = frozenset({0xFFFFFFFE, 0xFFFFFFFF, 2**64 - 2, 2**64 - 1})
 _NO_TEXT = frozenset({"(null)", "N/A", "None assigned", "Unknown", "NONE", "None"})
 
 # squeue's text prints the first of these flags instead of the base state (job_state_string in
@@ -33,7 +34,7 @@ _FLAGS_FIRST = (
 )
 _SAME_AS = {"STAGE_OUT": "COMPLETING", "SIGNALING": "RUNNING", "RESIZING": "RUNNING"}
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)")
+_QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)([KMGTP]?)")
 _SCALE = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
@@ -68,7 +69,8 @@ def _number_in(value: str) -> int | None:
     match = _QUANTITY.fullmatch(value)
     if match is None:
         return None
-    return _plain(float(match[1]) * 1024 ** _SCALE[match[2]]) if match[2] else _plain(float(match[1]))
+    count = float(match[1]) if "." in match[1] else int(match[1])
+    return _plain(count * 1024 ** _SCALE[match[2]])
 
 
 def text(value: Any) -> str:
