@@ -68,7 +68,7 @@ class Applying:
                 run = runs[outcome.key]
                 self.applied.started += 1
                 done.add(outcome.key)
-                where = f"{len(run.allocations)} nodes"
+                where = f"{len(run.allocations)} node{'s' * (len(run.allocations) != 1)}"
                 log.info("%s: started %s (%s, %s, %s)", self._name, run.key, run.user, run.partition, where)
         return done
 

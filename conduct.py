@@ -62,6 +62,7 @@ class Report(msgspec.Struct):
     left_out: int = 0
     opted_out: int = 0
     seconds: dict[str, float] = {}
+    dry_run: bool = False
 
 
 class Pass:
@@ -72,7 +73,7 @@ class Pass:
     ) -> None:
         self._source, self._memory, self._rules, self._deadline = source, memory, rules, deadline
         self._now = source.now()
-        self.report = Report(rules.cluster, self._now, targets)
+        self.report = Report(rules.cluster, self._now, targets, dry_run=rules.dry_run)
 
     def run(self, tick: Callable[[int], Tick]) -> Report:
         """Raise SourceError where the queue cannot be read: nothing was changed then."""

@@ -35,7 +35,10 @@ class Accounting(msgspec.Struct):
     faults: list[str] = []
 
     def silences(self, missing: Collection[RunKey]) -> dict[RunKey, int]:
-        """Missing runs of which accounting could have told and did not → the end of a startless record, or 0."""
+        """Missing runs of which accounting could have told and did not.
+
+        With the end of a record that has lost its start, or 0.
+        """
         if not self.is_complete:
             return {}
         silent = (key for key in missing if key in self.asked and key not in self.whole)

@@ -77,7 +77,9 @@ def _threads_of(allocation: Allocation, hardware: Hardware) -> tuple[int, ...] |
             return None
         return tuple(sorted(t for core in allocation.cores for t in topology.cores[core]))
     node = hardware.nodes.get(allocation.host)
-    return None if node is None else tuple(sorted(_by_rule(allocation.cores, node, hardware.numbering)))
+    if node is None or max(allocation.cores, default=0) >= node.sockets * node.cores_per_socket:
+        return None
+    return tuple(sorted(_by_rule(allocation.cores, node, hardware.numbering)))
 
 
 def _by_rule(cores: Sequence[int], node: Node, numbering: Numbering) -> Iterator[int]:

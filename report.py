@@ -42,6 +42,21 @@ class Hourly(logging.Filter):
         return True
 
 
+@contextmanager
+def said_hourly(said: MutableMapping[str, int], now: int) -> Iterator[None]:
+    """While it lasts, no handler repeats what was said within the hour."""
+    hourly = Hourly(said, now)
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(hourly)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(hourly)
+        forget_said(said, now)
+
+
 def forget_said(said: MutableMapping[str, int], now: int) -> None:
     for text in [text for text, at in said.items() if now - at >= SAID_AGAIN_S]:
         del said[text]
@@ -52,14 +67,18 @@ def summary(report: Report) -> str:
     parts = [f"{report.cluster}: {report.listed} jobs listed, {report.active} active"]
     if report.left_out or report.opted_out:
         parts.append(f"{report.left_out} left out, {report.opted_out} opted out")
-    parts += [f"{target.name}: {_target_summary(target)}" for target in report.targets]
+    parts += [f"{target.name}: {_target_summary(target, report.dry_run)}" for target in report.targets]
     parts.append(f"{sum(report.seconds.values()):.1f} s")
     return " · ".join(parts)
 
 
-def _target_summary(target: Target) -> str:
+def _target_summary(target: Target, dry_run: bool) -> str:
     if target.error is not None:
         return "failed"
+    if dry_run:
+        plan = target.plan
+        would = {"start": plan.starts, "change": plan.changes, "stop": plan.stops, "hold": plan.held}
+        return ", ".join(f"would {w} {len(runs)}" for w, runs in would.items() if runs) or "nothing to do"
     counts = {
         "started": target.applied.started,
         "changed": target.applied.changed,

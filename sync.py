@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,9 @@ def _check(settings: Settings) -> int:
 
 def _sync(settings: Settings, args: Namespace) -> int:
     path = settings.state_dir / settings.clustername
+    if settings.only_on_active and not args.dry_run and _is_idle_controller(settings):
+        log.info("this is the idle controller of a pair; nothing done")
+        return OK
     if args.dry_run:
         return _pass(settings, args, path.with_name(path.name + ".json"))
     try:
@@ -91,6 +95,18 @@ def _sync(settings: Settings, args: Namespace) -> int:
         return FAULT if stuck else OK
 
 
+def _is_idle_controller(settings: Settings) -> bool:
+    """Whether another host is in control. Where none answers, the pass finds out why."""
+    source = make_source(settings, Deadline(settings.pass_timeout_s))
+    if not isinstance(source, SlurmCommands):
+        return False
+    try:
+        active = source.read_active_controller()
+    except SourceError:
+        return False
+    return active is not None and active.split(".")[0] != socket.gethostname().split(".")[0]
+
+
 def _pass(settings: Settings, args: Namespace, state: Path) -> int:
     memory, problem = load(state, settings.clustername)
     deadline = Deadline(settings.pass_timeout_s)
@@ -100,29 +116,31 @@ def _pass(settings: Settings, args: Namespace, state: Path) -> int:
     except SourceError as error:
         log.error("%s", error)
         return NO_QUEUE
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(reporting.Hourly({} if args.debug else memory.said, now))
-    if problem:
-        log.warning("%s", problem)
-    pause_s = remember.must_pause(memory, now)
-    if pause_s and not args.dry_run:
-        log.info("Slurm failed %d times in a row; asked again in %d s", memory.slurm_failures, pause_s)
-        return NO_QUEUE
-    try:
-        report = _run(settings, args, source, memory, deadline)
-        memory.slurm_failures = 0
-        code = _finish(report, args)
-    except SourceError as error:
-        log.error("the queue could not be read, nothing is changed: %s", error)
-        memory.slurm_failures, memory.slurm_failed_at = memory.slurm_failures + 1, now
-        code = NO_QUEUE
+    with reporting.said_hourly({} if args.debug else memory.said, now):
+        if problem:
+            log.warning("%s", problem)
+        pause_s = remember.must_pause(memory, now)
+        if pause_s and not args.dry_run:
+            log.info("Slurm failed %d times in a row; asked again in %d s", memory.slurm_failures, pause_s)
+            return NO_QUEUE
+        code = _run(settings, args, source, memory, deadline)
     if not args.dry_run:
-        reporting.forget_said(memory.said, now)
         save(state, memory)
     return code
 
 
-def _run(
+def _run(settings: Settings, args: Namespace, source: Source, memory: Memory, deadline: Deadline) -> int:
+    try:
+        report = _conduct(settings, args, source, memory, deadline)
+    except SourceError as error:
+        log.error("the queue could not be read, nothing is changed: %s", error)
+        memory.slurm_failures, memory.slurm_failed_at = memory.slurm_failures + 1, source.now()
+        return NO_QUEUE
+    memory.slurm_failures = 0
+    return _finish(report, args)
+
+
+def _conduct(
     settings: Settings,
     args: Namespace,
     source: Source,
