@@ -57,7 +57,8 @@ class Drafting(msgspec.Struct, frozen=True):
         if direction == "stop" or target.facts.no_starts:
             runs, came = [], {}
         wanted = self._cut(sorted(runs, key=lambda run: (run.key.start_time, run.key.job_id)))
-        starts = tuple(self._start(run, target, ledger) for run in wanted)
+        hardware = msgspec.structs.replace(self.hardware, topology=by_host(target.facts.topology))
+        starts = tuple(self._start(run, target, ledger, hardware) for run in wanted)
         lost = planning.write_offs(
             [k for k in target.missing if k not in endings],
             target.part,
@@ -72,7 +73,7 @@ class Drafting(msgspec.Struct, frozen=True):
         return Plan(
             target.name,
             starts,
-            self._changes(target, ledger) if direction == "both" else (),
+            self._changes(target, ledger, hardware) if direction == "both" else (),
             tuple(stops),
             self._held(target, {ending.key for ending in ends}),
             self._refused(target),
@@ -117,8 +118,12 @@ class Drafting(msgspec.Struct, frozen=True):
                 yield run
 
     def _came_and_went(self, target: Target) -> Iterator[tuple[RunKey, tuple[Run, Ending]]]:
+        whole: dict[int, list[Accounted]] = {}
+        for record in self.reading.accounting.whole.values():
+            whole.setdefault(record.key.job_id, []).append(record)
         for key in target.news:
-            found = self._whole(key) if self.reading.has_accounting else self._listed(key)
+            known = whole.get(key.job_id, [])
+            found = self._whole(key, known) if self.reading.has_accounting else self._listed(key)
             if found is None:
                 continue
             run = found[0]
@@ -126,11 +131,11 @@ class Drafting(msgspec.Struct, frozen=True):
             if not taken and run.key not in self.reading.view.opted_out:
                 yield run.key, found
 
-    def _whole(self, key: RunKey) -> tuple[Run, Ending] | None:
+    def _whole(self, key: RunKey, records: list[Accounted]) -> tuple[Run, Ending] | None:
         """The whole run that a piece of accounting belongs to."""
         piece = self.reading.accounting.pieces.get(key) or self.reading.accounting.whole.get(key)
-        for record in self.reading.accounting.whole.values():
-            if piece is None or record.key.job_id != key.job_id or record.end_time != piece.end_time:
+        for record in records:
+            if piece is None or record.end_time != piece.end_time:
                 continue
             if has_opt_out(record.opted_out_by, self.filters.opt_out):
                 self.reading.view.opted_out.add(record.key)
@@ -153,29 +158,27 @@ class Drafting(msgspec.Struct, frozen=True):
             self.warn(f"{key}: {error}")
             return None
 
-    def _start(self, run: Run, target: Target, ledger: Ledger) -> Start:
-        placement, problems = place(run, self._hardware(target))
+    def _start(self, run: Run, target: Target, ledger: Ledger, hardware: Hardware) -> Start:
+        placement, problems = place(run, hardware)
         for problem in problems:
             self.warn(f"{target.name}: {problem}")
         whole = self.attach(run)
         return Start(whole, placement, ledger.render(whole, placement, target.facts))
 
-    def _hardware(self, target: Target) -> Hardware:
-        """With the target's own topology."""
-        return msgspec.structs.replace(self.hardware, topology=by_host(target.facts.topology))
-
-    def _changes(self, target: Target, ledger: Ledger) -> tuple[Change, ...]:
+    def _changes(self, target: Target, ledger: Ledger, hardware: Hardware) -> tuple[Change, ...]:
         if not ledger.holds_changes:
             return ()
         changes = []
-        for key, state, resized in planning.changed_runs(self.reading.view, target.known):
+        for key, state, _ in planning.changed_runs(self.reading.view, target.known):
             run = self.reading.details.get(key)
             if not planning.wants_job(self.selection, self.reading.view.active[key]):
                 continue
-            if not resized:
+            held = target.known[key]
+            # The detail decides: it is what would be stored, and asked for again for ever if it differed.
+            if run is not None and (run.node_list, run.cpus) != (held.node_list, held.cpus):
+                changes.append(Change(key, state, self._start(run, target, ledger, hardware)))
+            elif state != held.state:
                 changes.append(Change(key, state))
-            elif run is not None:
-                changes.append(Change(key, state, self._start(run, target, ledger)))
         return tuple(changes)
 
     def _held(self, target: Target, ending: set[RunKey]) -> tuple[Held, ...]:
