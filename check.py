@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from backends.base import Backend, Facts, Finding, Ledger, TargetError
 from hardware import Hardware, by_host, place
 from memory import StateError, load
-from model import Node, Run
+from model import Job, Node, Run
 from settings import Settings
 from slurm import statesave
 from slurm.commands import SlurmCommands
 from slurm.source import Source, SourceError
+
+
+class _Seen:
+    """What Slurm showed."""
+
+    def __init__(self) -> None:
+        self.jobs: tuple[Job, ...] | None = None  # None: the queue could not be read
+        self.runs: tuple[Run, ...] = ()
+        self.nodes: dict[str, Node] = {}
 
 
 def print_findings(settings: Settings, source: Source, backends: list[tuple[str, Backend]]) -> int:
@@ -31,14 +41,14 @@ def findings(settings: Settings, source: Source, backends: list[tuple[str, Backe
     yield Finding(True, f"configuration {settings.file} for cluster {settings.clustername}")
     yield from _files(settings)
     yield from _programs(settings, source)
-    runs: list[Run] = []
-    nodes: dict[str, Node] = {}
-    yield from _slurm(source, runs, nodes)
+    seen = _Seen()
+    yield from _slurm(source, seen)
     for name, backend in backends:
         for finding in backend.check():
             yield Finding(finding.ok, f"{name}: {finding.text}", finding.remedy)
         if isinstance(backend, Ledger):
-            yield from _placement(name, backend, settings, runs, nodes)
+            yield from _orphans(name, backend, settings, seen)
+            yield from _placement(name, backend, settings, seen)
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
@@ -52,7 +62,8 @@ def _files(settings: Settings) -> Iterator[Finding]:
     try:
         memory, problem = load(folder / f"{settings.clustername}.json", settings.clustername)
         done = max((part.completed_at for part in memory.backends.values()), default=0)
-        yield Finding(not problem, problem or f"state file: last complete pass at {done or 'no time yet'}")
+        when = datetime.fromtimestamp(done).astimezone().isoformat(" ") if done else "never"
+        yield Finding(not problem, problem or f"state file: last complete pass: {when}")
     except StateError as error:
         yield Finding(False, str(error))
     if settings.script == "full" or settings.environment != "none":
@@ -90,12 +101,13 @@ def _programs(settings: Settings, source: Source) -> Iterator[Finding]:
         yield Finding(False, str(error))
 
 
-def _slurm(source: Source, runs: list[Run], nodes: dict[str, Node]) -> Iterator[Finding]:
+def _slurm(source: Source, seen: _Seen) -> Iterator[Finding]:
     try:
         listing = source.read_listing()
     except SourceError as error:
         yield Finding(False, str(error), "is slurmctld up? does SLURM_CONF point to its slurm.conf?")
         return
+    seen.jobs = listing.jobs
     users = {job.user for job in listing.jobs}
     yield Finding(True, f"the queue: {len(listing.jobs)} jobs of {len(users)} users are visible")
     if os.geteuid() != 0 and len(users) <= 1:
@@ -105,10 +117,10 @@ def _slurm(source: Source, runs: list[Run], nodes: dict[str, Node]) -> Iterator[
             "run as root, SlurmUser or an operator, if others run jobs",
         )
     try:
-        nodes |= {node.name: node for node in source.read_nodes()}
-        yield Finding(True, f"{len(nodes)} nodes")
+        seen.nodes = {node.name: node for node in source.read_nodes()}
+        yield Finding(True, f"{len(seen.nodes)} nodes")
         active = [job.job_id for job in listing.jobs if job.state == "RUNNING"][:200]
-        runs += source.read_details(active, nodes) if active else ()
+        seen.runs = runs = source.read_details(active, seen.nodes) if active else ()
         told = sum(all(a.cores is not None for a in run.allocations) for run in runs)
         yield Finding(
             told == len(runs), f"cores are told of {told} of {len(runs)} running jobs", "the rest: hosts only"
@@ -133,9 +145,28 @@ def _accounting(source: Source) -> Iterator[Finding]:
         yield Finding(False, str(error), "without accounting, set slurm.sacct to false")
 
 
-def _placement(
-    name: str, ledger: Ledger, settings: Settings, runs: Iterable[Run], nodes: dict[str, Node]
-) -> Iterator[Finding]:
+def _orphans(name: str, ledger: Ledger, settings: Settings, seen: _Seen) -> Iterator[Finding]:
+    """Runs that it holds as running, that Slurm does not list, and that no pass has ever seen active.
+
+    Nothing here ever writes them off: they may be another tool's, or of the time before this one.
+    """
+    if seen.jobs is None:
+        return
+    try:
+        running = ledger.read_running()
+        memory, _ = load(settings.state_dir / f"{settings.clustername}.json", settings.clustername)
+    except (TargetError, StateError):
+        return  # said elsewhere
+    listed = {job.key for job in seen.jobs}
+    part = memory.backends.get(name)
+    watched = {key for key, run in part.watched.items() if run.last_seen} if part is not None else set()
+    orphans = sorted(key for key in running if key not in listed and str(key) not in watched)
+    shown = ", ".join(str(key) for key in orphans[:5])
+    text = f"{name}: {len(orphans)} runs stand there as running that Slurm does not list ({shown})"
+    yield Finding(True, text if orphans else f"{name}: all that it holds as running is known")
+
+
+def _placement(name: str, ledger: Ledger, settings: Settings, seen: _Seen) -> Iterator[Finding]:
     """One worked example for each kind of node; the nodes that the target lacks."""
     try:
         facts: Facts = ledger.read_facts(None)
@@ -143,17 +174,17 @@ def _placement(
         return  # its own check has said so
     topology = by_host(facts.topology)
     if topology is not None:
-        lacking = sorted(set(nodes) - set(topology))
+        lacking = sorted(set(seen.nodes) - set(topology))
         remedy = "jobs on them are refused: extend its cluster.json, or ignore_hosts"
         yield Finding(not lacking, f"{name}: lacks {', '.join(lacking[:5]) or 'no node'}", remedy)
-    hardware = Hardware(nodes, topology, settings.accelerators, settings.hwthread_numbering)
-    seen: set[tuple[int, int, int]] = set()
-    for run in runs:
-        node = nodes.get(run.hosts[0])
+    hardware = Hardware(seen.nodes, topology, settings.accelerators, settings.hwthread_numbering)
+    kinds: set[tuple[int, int, int]] = set()
+    for run in seen.runs:
+        node = seen.nodes.get(run.hosts[0])
         kind = (node.sockets, node.cores_per_socket, node.threads_per_core) if node else (0, 0, 0)
-        if kind in seen:
+        if kind in kinds:
             continue
-        seen.add(kind)
+        kinds.add(kind)
         placement, problems = place(run, hardware)
         first = placement.resources[0]
         text = f"{name}: e.g. job {run.key.job_id} on {first.host}: cores {run.allocations[0].cores} are"
