@@ -6,17 +6,25 @@ Jobs are isolated from each other: one refusal is counted, the next goes on.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
-from backends.base import Deadline, Facts, Ledger, Outcome, TargetError
+from backends.base import UNEXPECTED, Deadline, Facts, Ledger, Outcome, TargetError
 from memory import BackendMemory
 from model import Ending, RunKey
 from plan import Plan
 from remember import blame, note_start, note_stop
 
 log = logging.getLogger(__name__)
+
+
+def say_unexpected(error: BaseException) -> str:
+    """Where it happened, but not its text: a library's may hold a header, and with it the token."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"unexpected {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
 
 
 class Applied(msgspec.Struct):
@@ -56,6 +64,8 @@ class Applying:
             self._stop([e for e in plan.stops if e.key in started], facts, deadline)
         except TargetError as error:
             self.applied.error = str(error)
+        except UNEXPECTED as error:
+            self.applied.error = say_unexpected(error)
         self._blame()
         return self.applied
 

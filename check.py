@@ -76,7 +76,7 @@ def _scripts(settings: Settings) -> Finding:
         if settings.slurm.recording is not None:
             return Finding(True, "job scripts come from the recording")
         return Finding(
-            False, "no slurm.state_save_location: job scripts are not sent", 'or set "script": "none"'
+            False, "no slurm.state_save_location: job scripts are not sent", 'set it, or "script": "none"'
         )
     try:
         statesave.check_directory(directory)
@@ -109,7 +109,7 @@ def _slurm(source: Source, seen: _Seen) -> Iterator[Finding]:
         return
     seen.jobs = listing.jobs
     users = {job.user for job in listing.jobs}
-    yield Finding(True, f"the queue: {len(listing.jobs)} jobs of {len(users)} users are visible")
+    yield Finding(True, f"the queue: visible are {len(listing.jobs)} jobs, of {len(users)} users")
     if os.geteuid() != 0 and len(users) <= 1:
         yield Finding(
             False,
@@ -176,7 +176,8 @@ def _placement(name: str, ledger: Ledger, settings: Settings, seen: _Seen) -> It
     if topology is not None:
         lacking = sorted(set(seen.nodes) - set(topology))
         remedy = "jobs on them are refused: extend its cluster.json, or ignore_hosts"
-        yield Finding(not lacking, f"{name}: lacks {', '.join(lacking[:5]) or 'no node'}", remedy)
+        text = f"{name}: does not know {len(lacking)} nodes ({', '.join(lacking[:5])})"
+        yield Finding(not lacking, text if lacking else f"{name}: knows all nodes", remedy)
     hardware = Hardware(seen.nodes, topology, settings.accelerators, settings.hwthread_numbering)
     kinds: set[tuple[int, int, int]] = set()
     for run in seen.runs:

@@ -29,6 +29,7 @@ from targets import Target
 log = logging.getLogger(__name__)
 
 DETAILS_A_PASS = 2_000
+CRON_JITTER_S = 5
 NOT_SHOWN = ENDED | {"REVOKED"}  # by a status page
 
 Tick = Callable[[], None]
@@ -109,10 +110,15 @@ class Pass:
                 yield target, target.ledger
 
     def _pages(self) -> list[Target]:
-        """Status pages; a test sync of single jobs shows nothing."""
+        """Status pages that are due; a test sync of single jobs shows nothing."""
         if self._rules.selection.jobs:
             return []
-        return [t for t in self.report.targets if t.page is not None]
+        return [t for t in self.report.targets if t.page is not None and self._is_due(t, t.page.interval_s())]
+
+    def _is_due(self, target: Target, interval_s: int | None) -> bool:
+        since_s = self._now - target.part.published_at
+        # cron is no metronome; and a clock that was set back must not silence a page.
+        return interval_s is not None and (since_s >= interval_s - CRON_JITTER_S or since_s < 0)
 
     def _read_queue(self) -> None:
         listing, self._nodes, faults = read_queue(self._source, bool(self._pages()) and self._rules.nodes)
@@ -141,6 +147,7 @@ class Pass:
         target.window = remember.window(target.part, target.running, now, rules.catch_up_max_s)
         target.known = planning.known_runs(target.running, target.part, rules.cluster, now)
         target.missing = planning.missing_runs(view, target.known, target.part)
+        target.retries = planning.due_refusals(view, target.known, target.part, now)
         if rules.selection.direction != "stop":
             target.wanted = planning.wanted_starts(view, target.known, target.part, rules.selection, now)
 
@@ -173,7 +180,7 @@ class Pass:
     def _read_accounting(self) -> Accounting:
         selection, now = self._rules.selection, self._now
         ledgers = list(self._ledgers())
-        missing = dict.fromkeys(key for target, _ in ledgers for key in target.missing)
+        missing = dict.fromkeys(key for target, _ in ledgers for key in (*target.missing, *target.retries))
         if selection.jobs:
             wanted = set(selection.ids())
             missing = {key: None for key in missing if key.job_id in wanted}
@@ -212,13 +219,15 @@ class Pass:
                 if k in jobs and e.end_time >= since and planning.wants_job(selection, jobs[k])
             }
         records = self._accounting.whole if selection.jobs else self._accounting.pieces
-        return {
+        found = {
             k: r.end_time
             for k, r in records.items()
             if r.has_ended
             and planning.wants_run(selection, r)
             and (selection.jobs or since <= r.end_time <= until)
         }
+        whole = self._accounting.whole
+        return found | {k: whole[k].end_time for k in target.retries if k in whole and whole[k].has_ended}
 
     def _plan(self) -> None:
         rules = self._rules
@@ -263,11 +272,7 @@ class Pass:
             runs_by_host(self._view.active.values()),
         )
         for target in self._pages():
-            if self._now - target.part.published_at >= self._interval_s(target) - 5:  # cron is no metronome
-                self._fault(target.guarded(self._publish_on, target, snapshot))
-
-    def _interval_s(self, target: Target) -> int:
-        return target.page.interval_s() if target.page is not None else 0
+            self._fault(target.guarded(self._publish_on, target, snapshot))
 
     def _publish_on(self, target: Target, snapshot: Snapshot) -> None:
         if target.page is not None:
@@ -279,7 +284,7 @@ class Pass:
         for target in self.report.targets:
             if target.ledger is not None and self._rules.jobs:
                 self._remember_ledger(target, told_of)
-            if target.error is None and not self._rules.selection.jobs:
+            elif target.ledger is None and target.published and target.error is None:
                 target.part.completed_at = self._now
         keep_s = self._rules.catch_up_max_s
         remember.note_opt_outs(self._memory, self._view.opted_out, self._now, keep_s)
@@ -293,6 +298,7 @@ class Pass:
         remember.watch(part, known, self._view, self._silences(target), self._now)
         if self._may_move_mark(target):
             remember.move_mark(part, target.window[1], self._view.read_at)
+            part.completed_at = self._now
         remember.tidy(part, target.running, told_of, rules.cluster, self._now)
 
     def _silences(self, target: Target) -> dict[RunKey, bool]:

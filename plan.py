@@ -74,7 +74,7 @@ def known_runs(
     """What the ledger holds as running: what it lists, and what it accepted a moment ago."""
     known = dict(running)
     for name, accepted in part.accepted.items():
-        if now - accepted.at <= LISTED_WITHIN_S and name not in part.stopped:
+        if abs(now - accepted.at) <= LISTED_WITHIN_S and name not in part.stopped:
             known.setdefault(key_of(name, cluster), KnownRun())
     return known
 
@@ -116,6 +116,14 @@ def wants_run(selection: Selection, record: Accounted) -> bool:
 def is_refused(key: RunKey, part: BackendMemory, now: int) -> bool:
     refusal = part.refused.get(str(key))
     return refusal is not None and (refusal.final or now < refusal.next_try)
+
+
+def due_refusals(view: View, known: Collection[RunKey], part: BackendMemory, now: int) -> list[RunKey]:
+    """Runs that were refused, have ended since, and are to be tried again: the window has passed them by."""
+    keys = (
+        key_of(name, view.cluster) for name, r in part.refused.items() if not r.final and r.next_try <= now
+    )
+    return sorted(key for key in keys if key not in view.alive and key not in known)
 
 
 def missing_runs(view: View, known: Iterable[RunKey], part: BackendMemory) -> list[RunKey]:
@@ -212,7 +220,7 @@ def write_offs(
     if not view.active:
         return []
     lost: list[Ending] = []
-    for key in missing:
+    for key in (key for key in missing if key not in view.unclear):
         watched = part.watched.get(str(key), _NEVER)
         if watched.last_seen and watched.missing_s >= orphan_after_s:
             lost.append(Ending(key, "FAILED", max(watched.last_seen, key.start_time), "written off"))

@@ -21,7 +21,7 @@ OVERLAP_S = 600  # slurmdbd may lag
 WINDOW_S = 86_400  # of accounting a pass
 LONGEST_STEP_S = 3_600  # what one silence between two passes counts at most towards a write-off
 KEEP_S = 3_600
-KEEP_REFUSED_S = 86_400
+KEEP_REFUSED_S = 604_800  # since Slurm last told of the run
 KEEP_FACTS_S = 86_400
 FIRST_RETRY_S = 120
 LONGEST_RETRY_S = 21_600
@@ -163,7 +163,8 @@ def _note_refusal(part: BackendMemory, outcome: Outcome, now: int) -> None:
     name = str(outcome.key)
     tries = part.refused[name].tries + 1 if name in part.refused else 1
     wait_s = min(FIRST_RETRY_S * 2 ** (tries - 1), outcome.retry_within_s or LONGEST_RETRY_S)
-    part.refused[name] = Refusal(outcome.reason, tries, now + wait_s, outcome.verdict == "final", now)
+    seen_at = part.refused[name].seen_at if name in part.refused else now
+    part.refused[name] = Refusal(outcome.reason, tries, now + wait_s, outcome.verdict == "final", seen_at)
     part.failing.pop(name, None)
 
 

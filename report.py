@@ -153,13 +153,15 @@ def print_plan(report: Report) -> None:
     console = Console(highlight=False, markup=False)
     for target in report.targets:
         if target.ledger is None:
-            console.print(f"{target.name}: a status page; it would be shown {report.listed} jobs")
+            console.print(
+                f"{target.name}: a status page; it would be shown {report.listed} jobs", soft_wrap=True
+            )
         elif target.error is not None:
-            console.print(target.error)
+            console.print(target.error, soft_wrap=True)
         else:
             _print_ledger(console, target)
     for warning in report.warnings:
-        console.print(f"warning: {warning}")
+        console.print(f"warning: {warning}", soft_wrap=True)
 
 
 def _print_ledger(console: Any, target: Target) -> None:
@@ -180,7 +182,7 @@ def _print_ledger(console: Any, target: Target) -> None:
         table.add_row(*(Text("".join(c if c.isprintable() else "?" for c in cell)) for cell in row))
     console.print(table)
     if target.plan.unsafe:
-        console.print(target.plan.unsafe)
+        console.print(target.plan.unsafe, soft_wrap=True)
 
 
 def plan_rows(plan: Plan) -> Iterator[tuple[str, str, str, str]]:

@@ -103,7 +103,7 @@ _EXAMPLE = 'add one, such as "sqlite": {"path": "jobs.db"}'
 _BESIDE_SECTION = ("class", "enabled")  # stand in a target's section and are none of its Section's
 _HOST_LIST = re.compile(r"(?:[\w.,-]|\[[\d,-]+\])+", re.ASCII)
 _CLEAR_TEXT = re.compile(
-    r"http://(?!(?:[^/@]*@)?(?:localhost|127\.[\d.]+|\[::1\])(?:[:/?#]|$))", re.IGNORECASE
+    r"(?:http|redis)://(?!(?:[^/@]*@)?(?:localhost|127\.[\d.]+|\[::1\])(?:[:/?#]|$))", re.IGNORECASE
 )
 _URL_PASSWORD = re.compile(r"//[^/\s]*:[^/\s]*@|[?&]password=[^&]")
 

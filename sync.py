@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _set_up_log(args.debug, args.quiet)
     try:
         settings = load_settings(args.config, environ=os.environ, only_backends=args.backend)
-        for warning in settings.warnings:
-            log.warning("%s", warning)
+        if args.show_config or args.check:
+            _say_warnings(settings)
         if args.show_config:
             print("\n".join(show_settings(settings)))  # noqa: T201 - what was asked for
             return OK
@@ -117,16 +117,23 @@ def _pass(settings: Settings, args: Namespace, state: Path) -> int:
         log.error("%s", error)
         return NO_QUEUE
     with reporting.said_hourly({} if args.debug else memory.said, now):
+        _say_warnings(settings)
         if problem:
             log.warning("%s", problem)
         pause_s = remember.must_pause(memory, now)
         if pause_s and not args.dry_run:
             log.info("Slurm failed %d times in a row; asked again in %d s", memory.slurm_failures, pause_s)
             return NO_QUEUE
-        code = _run(settings, args, source, memory, deadline)
-    if not args.dry_run:
-        save(state, memory)
-    return code
+        try:
+            return _run(settings, args, source, memory, deadline)
+        finally:  # whatever happened: what was accepted must not be forgotten
+            if not args.dry_run:
+                save(state, memory)
+
+
+def _say_warnings(settings: Settings) -> None:
+    for warning in settings.warnings:
+        log.warning("%s", warning)
 
 
 def _run(settings: Settings, args: Namespace, source: Source, memory: Memory, deadline: Deadline) -> int:

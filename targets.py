@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec
 
-from applying import Applied
-from backends.base import Backend, Facts, KnownRun, Ledger, SnapshotTarget, TargetError
+from applying import Applied, say_unexpected
+from backends.base import UNEXPECTED, Backend, Facts, KnownRun, Ledger, SnapshotTarget, TargetError
 from memory import BackendMemory
 from model import RunKey
 from plan import Plan
@@ -26,6 +26,7 @@ class Target:
         self.window = (0, 0)
         self.wanted: list[RunKey] = []  # active, and unknown to it
         self.missing: list[RunKey] = []  # held as running, and not in the listing
+        self.retries: list[RunKey] = []  # refused, have ended since, and may be told of again
         self.news: list[RunKey] = []  # ended, and neither its list nor the memory tells of them
         self.cut = False  # more news than one pass reads
         self.facts = Facts("")
@@ -41,5 +42,7 @@ class Target:
                 work(*args, **kwargs)
             except TargetError as error:
                 self.error = f"{self.name}: {error}"
-                return self.error
+            except UNEXPECTED as error:
+                self.error = f"{self.name}: {say_unexpected(error)}"
+            return self.error
         return None

@@ -19,6 +19,21 @@ class TargetError(Exception):
     """The target as a whole cannot be served now: down, wrong token, unknown cluster, garbage."""
 
 
+# What code raises that has a fault: ours, a library's, a site's own backend's. One target's fault must not
+# keep the pass from the others, nor the state file from what was accepted already.
+UNEXPECTED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
 class Secret:
     """A token or password that never prints. `value` is the text, for the one call that needs it."""
 
@@ -138,8 +153,8 @@ class SnapshotTarget(Protocol):
         """Show it, whole or not at all; return a few words for the log. Raise TargetError."""
         ...
 
-    def interval_s(self) -> int:
-        """How many seconds lie between two publications at least; 0: every pass."""
+    def interval_s(self) -> int | None:
+        """How many seconds lie between two publications at least; 0: every pass. None: it shows nothing."""
         ...
 
 

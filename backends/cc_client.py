@@ -6,6 +6,7 @@ Which job goes where is clustercockpit.py's. The token is in a header and nowher
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,7 +49,7 @@ class Busy(Exception):
 class Client:
     """A few connections, one for each thread that asks."""
 
-    def __init__(self, host: str, token: Secret, timeout_s: float, ca_file: str | None) -> None:
+    def __init__(self, host: str, token: Secret, timeout_s: float, ca_file: Path | None) -> None:
         self._base = host.rstrip("/")
         self._base = self._base.removesuffix("/api") + "/api"
         self._token, self._timeout_s, self._ca_file = token, timeout_s, ca_file
@@ -94,7 +95,9 @@ class Client:
             answer = self._session().request(
                 method, self._base + path, data=body, timeout=timeout_s, allow_redirects=False
             )
-        except requests.RequestException as error:
+        except OSError as error:  # requests' own are some, and a CA file that is not there is one
+            if not isinstance(error, requests.RequestException):
+                raise TargetError(f"{self._base}: {error.strerror or error}") from None
             raise Busy(f"{self._base}: {_why(error, timeout_s)}") from None
         if answer.status_code in BUSY:
             raise Busy(f"{self._base} answered {answer.status_code}")
@@ -107,7 +110,7 @@ class Client:
             session = requests.Session()
             # Else a .netrc of the user would silently take the place of the token.
             session.trust_env = False
-            session.verify = self._ca_file or True
+            session.verify = str(self._ca_file) if self._ca_file else True
             session.headers.update(
                 {
                     "Authorization": f"Bearer {self._token.value}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
@@ -46,7 +47,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str
     apikey: Secret
     version: Generation | None = None  # None: found out by itself
-    ca_file: str | None = None
+    ca_file: Path | None = None
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
     connections: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
     node_states: bool = True
@@ -224,12 +225,13 @@ class ClusterCockpit:
 
     # Node states
 
-    def interval_s(self) -> int:
-        return self._section.nodestate_interval_s
+    def interval_s(self) -> int | None:
+        too_old = self._section.version not in (None, "1.5")
+        return None if too_old or not self._section.node_states else self._section.nodestate_interval_s
 
     def publish(self, snapshot: Snapshot, deadline: Deadline) -> str:
         """All nodes in one POST: its plots want all nodes of one moment. Only from 1.5 on."""
-        if not self._section.node_states or snapshot.nodes is None or self._find_generation() != "1.5":
+        if snapshot.nodes is None or self._find_generation() != "1.5":
             return ""
         body = cc_nodes.render(snapshot, self._cluster)
         reply = self._client.post("/nodestate/", msgspec.json.encode(body), deadline)

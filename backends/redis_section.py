@@ -35,7 +35,6 @@ class RedisSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     gpu_types: list[str] | None = None  # None: the groups whose name begins with GPU
     expire_s: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: never
     timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
-    enabled: bool = True
 
     def __post_init__(self) -> None:
         _check_url(self)

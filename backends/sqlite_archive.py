@@ -41,8 +41,7 @@ SELECT_RUNNING = (
 
 
 class SqliteSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    path: Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00]*$")]
-    enabled: bool = True
+    path: Path
     timeout_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0  # of waiting for another's lock
 
 
@@ -51,7 +50,7 @@ class SqliteArchive:
     holds_changes: ClassVar[bool] = True
 
     def __init__(self, section: SqliteSection, cluster: str) -> None:
-        self._file = ArchiveFile(Path(section.path).absolute(), section.timeout_s)
+        self._file = ArchiveFile(section.path.absolute(), section.timeout_s)
         self._cluster = cluster
 
     def identity(self) -> str:

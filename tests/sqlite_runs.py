@@ -23,7 +23,7 @@ FACTS = Facts(version="1")
 
 
 def make_archive(path: Path, cluster: str = "noctua", timeout_s: float = 10.0) -> SqliteArchive:
-    return SqliteArchive(SqliteSection(path=str(path), timeout_s=timeout_s), cluster)
+    return SqliteArchive(SqliteSection(path=path, timeout_s=timeout_s), cluster)
 
 
 def make_start(job_id: int = 4711, start_time: int = START, cluster: str = "noctua", **fields: Any) -> Start:
