@@ -249,7 +249,12 @@ class Cluster:
 
     def _start_mariadb(self) -> None:
         own = ["--no-defaults", "--user=mysql", f"--datadir={self.root}/mysql/data"]
-        create = ["--skip-test-db", "--skip-name-resolve", "--auth-root-authentication-method=socket"]
+        create = [
+            "--force",
+            "--skip-test-db",
+            "--skip-name-resolve",
+            "--auth-root-authentication-method=socket",
+        ]
         program = self._program("mariadb-install-db")
         self._daemons.launch("mariadb-install-db", [program, *own, *create, *MARIADB_OPTIONS])
         self._daemons.finish("mariadb-install-db")
