@@ -106,7 +106,7 @@ def _held_accelerators(run: Run) -> int:
 def _accelerators(allocation: Allocation, hardware: Hardware, problems: list[str]) -> Iterator[str]:
     rule = _rule_for(allocation.host, hardware.rules)
     ids = rule.ids if rule is not None else _ids_of_topology(allocation.host, hardware)
-    for device in _mapped_devices(allocation.devices, with_fpgas=rule is not None):
+    for device in _mapped_devices(allocation, hardware, rule):
         if ids is None or device.indexes is None:
             # Where neither the site nor the target names any accelerator, there is nothing to be missed.
             if hardware.rules or hardware.topology is not None:
@@ -119,10 +119,13 @@ def _accelerators(allocation: Allocation, hardware: Hardware, problems: list[str
                 problems.append(f"{allocation.host}: no accelerator id for index {index}")
 
 
-def _mapped_devices(devices: tuple[Device, ...], with_fpgas: bool) -> tuple[Device, ...]:
-    """GPUs; on a node without them FPGAs, as cc-slurm-sync has it: both count from 0 in one table."""
-    gpus = tuple(d for d in devices if d.name == "gpu")
-    return gpus or tuple(d for d in devices if with_fpgas and d.name == "fpga")
+def _mapped_devices(allocation: Allocation, hardware: Hardware, rule: Rule | None) -> tuple[Device, ...]:
+    """GPUs; on a node that has none, FPGAs, as cc-slurm-sync has it: both count from 0 in one table."""
+    gpus = tuple(d for d in allocation.devices if d.name == "gpu")
+    node = hardware.nodes.get(allocation.host)
+    if gpus or rule is None or node is None or node.gpus:
+        return gpus
+    return tuple(d for d in allocation.devices if d.name == "fpga")
 
 
 def _ids_of_topology(host: str, hardware: Hardware) -> Mapping[int, str] | None:

@@ -93,13 +93,15 @@ def parse_text(answer: bytes, separator: str, cluster: str) -> tuple[Accounted, 
 def _rows(tokens: list[str]) -> Iterator[list[str]]:
     """No separator follows a row's last field, so its text and the next row's first share a token."""
     wanted = len(FIELDS) - 1
-    if len(tokens) % wanted != 1:
+    if len(tokens) % wanted != 1 or len(tokens) == 1:
         raise AnswerError("sacct: a row of the answer lacks fields")
     first = tokens[0]
     for at in range(1, len(tokens), wanted):
         last, _, following = tokens[at + wanted - 1].partition("\n")
         yield [first, *tokens[at : at + wanted - 1], last]
         first = following
+    if first:
+        raise AnswerError("sacct: a line of the answer is no row")
 
 
 def if_it_ran(command: str, name: Any, parse: Any, *arguments: Any) -> list[Accounted]:

@@ -24,6 +24,7 @@ _EPOCHS = {"SLURM_TIME_FORMAT": "%s"}
 _COMPACT = {"SLURM_JSON": "compact"}  # from 25.05; earlier releases do not know it
 _UNCUT = {"SLURM_BITSTR_LEN": "0"}  # else the waiting tasks of an array are cut at 64 bytes
 _VERSION = re.compile(r"(\d+)\.(\d+)")
+_CONTROLLER_UP = re.compile(r"^Slurmctld\(\w+\) at (\S+) is UP", re.MULTILINE)
 _BACKLOG = re.compile(r"^DBD Agent queue size:\s*(\d+)", re.MULTILINE)
 
 
@@ -113,6 +114,12 @@ class SlurmCommands:
             raise SourceError("there is no accounting (slurm.sacct is false)")
         answer = self._ask([self._programs.sacct, *arguments], _EPOCHS)
         return parsed(accounting.parse_text, answer, separator, self._cluster)
+
+    def read_active_controller(self) -> str | None:
+        """The host whose slurmctld is in control; None: none answers. Of a pair the first that is up is."""
+        argv = [self._programs.scontrol, "ping"]
+        match = _CONTROLLER_UP.search(self._run(argv, {}).stdout.decode("utf-8", "replace"))
+        return match[1] if match else None
 
     def read_backlog(self) -> int:
         match = _BACKLOG.search(self._ask([self._programs.sdiag], {}).decode("utf-8", "replace"))

@@ -26,7 +26,7 @@ def parse_cpu_ids(answer: bytes) -> dict[int, CpuIds]:
     text = answer.decode("utf-8", "replace")
     found: dict[int, CpuIds | None] = {}
     marks = [*_JOB.finditer(text)]
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    ends = [*(mark.start() for mark in marks), len(text)][1:]
     for mark, end in zip(marks, ends, strict=True):
         job_id = int(mark[1])
         found[job_id] = None if job_id in found else _groups(text[mark.end() : end])
@@ -87,11 +87,13 @@ def settle_cores(
 
 
 def _with_cores(run: Run, ids: CpuIds, nodes: Mapping[str, Node]) -> Run:
+    # All threads of a core stand there; --threads-per-core=1 holds the core and counts fewer CPUs.
+    counts = sum(len(ids.get(a.host, ())) for a in run.allocations) == run.cpus
     allocations = tuple(
         msgspec.structs.replace(
             a,
             cores=cores_of(ids[a.host], nodes[a.host].threads_per_core),
-            cpus=len(ids[a.host]),
+            cpus=len(ids[a.host]) if counts else a.cpus,
         )
         if a.host in ids and a.host in nodes
         else msgspec.structs.replace(a, cores=None)

@@ -185,16 +185,16 @@ def _cores_allocated_only(entries: list[Any], nodes: Mapping[str, Node]) -> dict
         if host not in nodes:
             continue  # without the node's geometry the number of a core on its second socket is unknown
         places = ((at, core) for at, socket in entry["sockets"].items() for core in socket["cores"])
-        found[host] = _node_wide(places, nodes[host].cores_per_socket)
+        found[host] = _node_wide(places, nodes[host].sockets, nodes[host].cores_per_socket)
     return found
 
 
-def _node_wide(places: Iterable[tuple[Any, Any]], per_socket: int) -> tuple[int, ...]:
-    """Raise ShapeError for a core that its socket lacks: its number would be a core of another socket."""
+def _node_wide(places: Iterable[tuple[Any, Any]], sockets: int, per_socket: int) -> tuple[int, ...]:
+    """Raise ShapeError for a core that its socket lacks: its number would be another socket's core."""
     found: set[int] = set()
     for place in places:
         socket, core = (wire.number(part) for part in place)
-        if socket is None or core is None or core >= per_socket:
+        if socket is None or core is None or socket >= sockets or core >= per_socket:
             raise wire.ShapeError(f"no core {place[1]} on socket {place[0]}")
         found.add(socket * per_socket + core)
     return tuple(sorted(found))
@@ -208,10 +208,11 @@ def _cores_with_status(
     cpus: dict[str, int] = {}
     for entry in entries:
         host, sockets = entry["name"], entry["sockets"]
-        listed = max((len(s["cores"]) for s in sockets), default=0)
-        per_socket = nodes[host].cores_per_socket if host in nodes else listed
+        size = len(sockets), max((len(s["cores"]) for s in sockets), default=0)
+        if host in nodes:
+            size = nodes[host].sockets, nodes[host].cores_per_socket
         held = ((s, c) for s in sockets for c in s["cores"] if "ALLOCATED" in wire.words(c["status"]))
-        cores[host] = _node_wide(((s["index"], c["index"]) for s, c in held), per_socket)
+        cores[host] = _node_wide(((s["index"], c["index"]) for s, c in held), *size)
         count = wire.number((entry.get("cpus") or {}).get("count"))
         if count:
             cpus[host] = count
@@ -244,7 +245,7 @@ def _info(detail: Detail) -> str:
             ("Licenses", wire.text(detail.licenses)),
             ("Reservation", wire.text(detail.resv_name)),
             ("Dependency", wire.text(detail.dependency)),
-            ("Command", wire.text(detail.command)),
+            ("Command", wire.text(detail.command).partition(" ")[0]),  # the rest are its arguments
             ("WorkDir", wire.text(detail.current_working_directory)),
             ("Comment", wire.text(detail.comment)),
         )

@@ -50,7 +50,7 @@ def _node_of(record: _JsonNode) -> Node:
     return Node(
         name=name,
         states=wire.words(record.state) + wire.words(record.state_flags),
-        partitions=tuple(str(p) for p in record.partitions or ()),
+        partitions=_partitions(record.partitions),
         cpus=wire.number(record.cpus) or 0,
         alloc_cpus=wire.number(record.alloc_cpus) or 0,
         sockets=wire.number(record.sockets) or 1,
@@ -62,6 +62,11 @@ def _node_of(record: _JsonNode) -> Node:
         gpus=gpu_counts(wire.text(record.gres), wire.text(record.gres_used)),
         reason=wire.name(record.reason),
     )
+
+
+def _partitions(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(name for name in map(wire.text, names) if name)
 
 
 def _load(value: Any) -> float | None:

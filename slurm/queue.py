@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -44,13 +44,15 @@ FIELDS = (
     "admin_comment",
 )
 
+T = TypeVar("T")
+
 MAX_TASKS = 4_000_001  # MaxArraySize is at most that; an absurd range must not eat the memory
 _TASKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?(?::([0-9]{1,9}))?")
 
 
 def new_separator() -> str:
     """One that begins with a letter and holds no comma, as -O demands, and that nobody can guess."""
-    return f"x{secrets.token_hex(6)}x"
+    return f"x{secrets.token_hex(6)}y"  # ends unlike it begins: a name cannot overlap with it
 
 
 def listing_arguments(separator: str) -> list[str]:
@@ -60,58 +62,82 @@ def listing_arguments(separator: str) -> list[str]:
 
 def parse_listing(answer: bytes, separator: str, cluster: str) -> tuple[Job, ...]:
     """All entries. Raise AnswerError unless the text has its header and ends with a whole row."""
-    tokens = answer.decode("utf-8", "replace").split(separator)
-    if len(tokens) <= len(FIELDS) or tokens[0].isdecimal() or "\n" in "".join(tokens[: len(FIELDS)]):
+    # Undecoded: one character of a far-off script would make all of the text take four bytes each.
+    tokens = answer.split(separator.encode())
+    if len(tokens) <= len(FIELDS) or tokens[0].isdigit() or b"\n" in b"".join(tokens[: len(FIELDS)]):
         raise AnswerError("squeue: the listing has no header as asked for")
-    if tokens.pop() != "\n" or len(tokens) % len(FIELDS):
+    if tokens.pop() != b"\n" or len(tokens) % len(FIELDS):
         raise AnswerError("squeue: the listing ends in the middle of a row")
-    return tuple(_parse_rows(tokens, cluster))
+    # Rows are counted, not split at their ends: a name may begin with a newline and look like one.
+    rows = zip(*[iter(tokens)] * len(FIELDS), strict=True)
+    next(rows)  # the header
+    columns = _Columns()
+    return tuple(_job_of_text(row, cluster, columns) for row in rows)
 
 
-def _parse_rows(tokens: list[str], cluster: str) -> Iterator[Job]:
-    """Rows are counted, not split at their ends: a name may begin with a newline and look like one."""
-    same: dict[str, str] = {}  # users, partitions and the like repeat thousands of times: keep one of each
-    for at in range(len(FIELDS), len(tokens), len(FIELDS)):
-        yield _job_of_text(tokens[at : at + len(FIELDS)], cluster, same)
+class _Known(dict[bytes, T]):
+    """What the texts of a column mean. Users, states and the like repeat thousands of times: read once."""
+
+    def __init__(self, read: Callable[[str], T]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, raw: bytes) -> T:
+        value = self[raw] = self._read(_decoded(raw))
+        return value
 
 
-def _job_of_text(fields: list[str], cluster: str, same: dict[str, str]) -> Job:
-    (job_id, array_id, task, het_id, het_offset, user, uid, account, partition, qos, state) = fields[:11]
-    (nodes, cpus, tres, submit, start, end, reason, node_list, name, admin_comment) = fields[11:]
-    number = wire.number(job_id.removeprefix("\n"))  # the end of the row before it
-    if not number or not job_id.startswith("\n"):
+class _Columns:
+    def __init__(self) -> None:
+        self.texts, self.numbers = _Known(wire.text), _Known(wire.number)
+        self.states = _Known(wire.state_word)
+        self.users = _Known(_user_of)
+        self.gpus = _Known(lambda text: wire.gpus_in_tres(wire.tres(text)))
+        self.reasons = _Known(lambda text: wire.reason_word(wire.text(text)))
+
+
+def _user_of(text: str) -> str:
+    uid, _, user = text.partition(" ")
+    return wire.user_name(wire.text(user), uid)
+
+
+def _decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _job_of_text(row: tuple[bytes, ...], cluster: str, columns: _Columns) -> Job:
+    (job_id, array_id, task, het_id, het_offset, user, uid, account, partition, qos, state) = row[:11]
+    (nodes, cpus, tres, submit, start, end, reason, node_list, name, admin_comment) = row[11:]
+    number = wire.number(_decoded(job_id[1:]))  # behind the end of the row before it
+    if not number or not job_id.startswith(b"\n"):
         raise AnswerError("squeue: a row of the listing has no job id")
-    word = wire.state_word(state)
-    in_array = task != "N/A"
-    waiting_tasks = task if in_array and word in WAITING and not task.isdecimal() else ""
+    texts, numbers, word = columns.texts, columns.numbers, columns.states[state]
+    in_array = task != b"N/A"
+    waiting_tasks = texts[task] if in_array and word in WAITING and not task.isdigit() else ""
     return Job(
         cluster,
         number,
-        wire.number(array_id) if in_array else None,
-        wire.number(task) if in_array and not waiting_tasks else None,
+        numbers[array_id] if in_array else None,
+        numbers[task] if in_array and not waiting_tasks else None,
         waiting_tasks,
-        wire.number(het_id),
-        wire.number(het_offset),
-        _one(wire.user_name(wire.text(user), uid), same),
-        _one(wire.text(account), same),
-        _one(wire.text(partition), same),
-        _one(wire.text(qos), same),
-        _one(word, same),
-        wire.number(nodes) or 0,
-        wire.number(cpus) or 0,
-        wire.gpus_in_tres(wire.tres(tres)) if "gres/gpu" in tres else 0,
-        wire.number(submit) or 0,
-        wire.number(start) or 0,
-        (wire.number(end) or 0) if _has_ended(word) else 0,
-        _one(wire.reason_word(wire.text(reason)), same),
-        wire.text(node_list),
-        name,
-        wire.text(admin_comment),
+        numbers[het_id],
+        numbers[het_offset],
+        columns.users[uid + b" " + user],
+        texts[account],
+        texts[partition],
+        texts[qos],
+        word,
+        numbers[nodes] or 0,
+        numbers[cpus] or 0,
+        columns.gpus[tres],
+        wire.number(_decoded(submit)) or 0,
+        numbers[start] or 0,
+        (numbers[end] or 0) if _has_ended(word) else 0,
+        columns.reasons[reason],
+        texts[node_list],
+        _decoded(name),
+        texts[admin_comment],
     )
-
-
-def _one(value: str, same: dict[str, str]) -> str:
-    return same.setdefault(value, value)
 
 
 def _has_ended(word: str) -> bool:
@@ -166,7 +192,6 @@ def _job_of_json(record: _JsonJob, cluster: str) -> Job:
     array_id = wire.number(record.array_job_id) or None
     waiting = wire.text(record.array_task_string) if array_id and word in WAITING else ""
     task = wire.number(waiting or record.array_task_id) if array_id else None
-    tasks = waiting if task is None else ""
     het_id = wire.number(record.het_job_id) or None
     tres = wire.text(record.tres_alloc_str) or wire.text(record.tres_req_str)
     return Job(
@@ -174,7 +199,7 @@ def _job_of_json(record: _JsonJob, cluster: str) -> Job:
         job_id_of(record.job_id),
         array_id,
         task,
-        tasks,
+        waiting if task is None else "",
         het_id,
         wire.number(record.het_job_offset) if het_id else None,
         wire.user_name(wire.text(record.user_name), record.user_id),
@@ -240,8 +265,8 @@ def _merge_waiting_tasks(jobs: list[Job]) -> Iterator[Job]:
         key = _array_key(job)
         if key not in waiting or job.state not in WAITING:
             yield job
-        elif job is waiting[key]:
-            yield _with_tasks(job, joined.get(key, []))
+        elif job.array_tasks:
+            yield _with_tasks(job, joined.get(key, []) if job is waiting[key] else [])
 
 
 def _array_key(job: Job) -> tuple[int | None, str, str]:
@@ -250,10 +275,8 @@ def _array_key(job: Job) -> tuple[int | None, str, str]:
 
 def _with_tasks(job: Job, tasks: list[int]) -> Job:
     """A merged text has lost the throttle (`%3`), as in squeue."""
-    if not tasks:
-        return job
     both = sorted({*tasks, *task_numbers(job.array_tasks)})
-    return msgspec.structs.replace(job, array_tasks=_fold(both))
+    return msgspec.structs.replace(job, array_tasks=_fold(both)) if tasks else job
 
 
 def task_numbers(text: str) -> list[int]:

@@ -41,8 +41,8 @@ class Recording:
         return cpu_ids.settle_cores(runs, known, self._read_cpu_ids)
 
     def _read_cpu_ids(self) -> Mapping[int, cpu_ids.CpuIds]:
-        path = self._folder / "scontrol_job_d.txt"
-        return cpu_ids.parse_cpu_ids(path.read_bytes()) if path.exists() else {}
+        name = "scontrol_job_d.txt"
+        return cpu_ids.parse_cpu_ids(self._read(name)) if (self._folder / name).exists() else {}
 
     @cached_property
     def _accounted(self) -> tuple[Accounted, ...]:
@@ -66,10 +66,10 @@ class Recording:
         """From the file of the two that holds nodes one by one: which one does depends on the release."""
         problem = "neither scontrol_node.json nor sinfo.json is there"
         for name in ("scontrol_node.json", "sinfo.json"):
-            path = self._folder / name
-            if path.exists() and path.stat().st_size:
+            answer = self._read(name) if (self._folder / name).exists() else b""
+            if answer:
                 try:
-                    return nodes.parse_nodes(path.read_bytes(), name)
+                    return nodes.parse_nodes(answer, name)
                 except (AnswerError, ShapeError) as error:
                     problem = str(error)
         raise SourceError(f"{self._folder}: {problem}")

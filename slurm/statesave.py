@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 EnvironmentMode = Literal["none", "redacted", "full"]
 
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASS|KEY|CRED|AUTH|COOKIE|JWT|SIGNATURE", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASS|_PWD|KEY|CRED|AUTH|COOKIE|JWT|SIGNATURE", re.IGNORECASE)
 
 
 class StateSaveError(Exception):
@@ -93,7 +93,10 @@ def _open_folder(directory: Path, *parts: str) -> int:
 def _read_file(at: int, name: str, max_bytes: int) -> bytes | None:
     # Without O_NONBLOCK a FIFO in the place of the file would hold the pass for ever.
     handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
-    with os.fdopen(handle, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
-        return file.read(max_bytes)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(max_bytes)
+    finally:
+        os.close(handle)

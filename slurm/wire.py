@@ -61,11 +61,14 @@ def _plain(value: float) -> int | None:
     if value != value or value in (float("inf"), float("-inf")):
         return None
     whole = int(value)
-    return None if whole in _NO_NUMBER or whole < 0 else whole
+    return None if whole in _NO_NUMBER or whole < 0 or whole != value else whole
 
 
 def _number_in(value: str) -> int | None:
     """`12`, or `2K` for 2,048: squeue's text shortens exact multiples of 1,024."""
+    if value.isdecimal() and value.isascii() and len(value) <= 30:  # nearly all, and quicker
+        whole = int(value)
+        return None if whole in _NO_NUMBER else whole
     match = _QUANTITY.fullmatch(value)
     if match is None:
         return None
