@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+import asking
 import plan as planning
 import remember
 from applying import Applying
@@ -20,17 +21,18 @@ from drafting import Drafting, Reading
 from gather import WHOLE_A_PASS, Accounting, beside, read_accounting, read_details, read_queue, read_unknown
 from hardware import Hardware
 from memory import Memory
-from model import ENDED, Job, Run, RunKey, Snapshot
+from model import ACTIVE, ENDED, Job, Run, RunKey, Snapshot
 from plan import Selection
+from remember import Silence
 from slurm.source import Source
 from survey import Filters, View, runs_by_host, survey
 from targets import Target
 
 log = logging.getLogger(__name__)
 
-DETAILS_A_PASS = 2_000
 CRON_JITTER_S = 5
 NOT_SHOWN = ENDED | {"REVOKED"}  # by a status page
+HOLDS_NODES = ACTIVE | {"CONFIGURING"}
 
 Tick = Callable[[], None]
 
@@ -79,7 +81,7 @@ class Pass:
     def run(self, tick: Callable[[int], Tick]) -> Report:
         """Raise SourceError where the queue cannot be read: nothing was changed then."""
         self._timed("queue", self._read_queue)
-        self._timed("targets", self._read_targets)
+        self._timed("compare", self._compare)
         self._timed("details", self._read_rest)
         self._timed("plan", self._plan)
         if not self._rules.dry_run:
@@ -121,39 +123,45 @@ class Pass:
         return interval_s is not None and (since_s >= interval_s - CRON_JITTER_S or since_s < 0)
 
     def _read_queue(self) -> None:
-        listing, self._nodes, faults = read_queue(self._source, bool(self._pages()) and self._rules.nodes)
+        """The listing and the nodes, and meanwhile what each target lists as running."""
+        with_nodes = bool(self._pages()) and self._rules.nodes
+        _, found = beside(self._read_targets, lambda: read_queue(self._source, with_nodes))
+        listing, self._nodes, faults = found
         for fault in faults:
             self._fault(f"nodes could not be read, what is shown of them waits: {fault}")
         self._jobs: tuple[Job, ...] = listing.jobs
-        rules = self._rules
-        self._view: View = survey(
-            listing.jobs, rules.cluster, listing.read_at, rules.filters, self._memory.opted_out
-        )
+        rules, opted_out = self._rules, self._memory.opted_out
+        self._view: View = survey(listing.jobs, rules.cluster, listing.read_at, rules.filters, opted_out)
         self.report.listed, self.report.active = len(listing.jobs), len(self._view.active)
         self.report.left_out = self._view.left_out
 
     def _read_targets(self) -> None:
         for target, ledger in self._ledgers():
-            self._fault(target.guarded(self._read_target, target, ledger))
+            self._fault(target.guarded(self._read_running, target, ledger))
 
-    def _read_target(self, target: Target, ledger: Ledger) -> None:
-        rules, now, view = self._rules, self._now, self._view
+    def _read_running(self, target: Target, ledger: Ledger) -> None:
         target.running = ledger.read_running()
-        if planning.was_restored(target.running, target.part):
-            log.warning(
-                "%s lists as running what it had accepted as stopped: restored? Looking back", target.name
-            )
-            target.part = remember.forget(self._memory, target.name)
-        target.window = remember.window(target.part, target.running, now, rules.catch_up_max_s)
-        target.known = planning.known_runs(target.running, target.part, rules.cluster, now)
-        target.missing = planning.missing_runs(view, target.known, target.part)
-        target.retries = planning.due_refusals(view, target.known, target.part, now)
-        if rules.selection.direction != "stop":
-            target.wanted = planning.wanted_starts(view, target.known, target.part, rules.selection, now)
+
+    def _compare(self) -> None:
+        """Each target with the listing: what it lacks, and what it holds that is gone."""
+        rules, now, view = self._rules, self._now, self._view
+        for target, _ in self._ledgers():
+            if planning.was_restored(target.running, target.part):
+                log.warning(
+                    "%s lists as running what it had accepted as stopped: restored? Looking back", target.name
+                )
+                target.part = remember.forget(self._memory, target.name)
+            remember.forget_disproved(target.part, target.running)
+            target.window = remember.window(target.part, target.running, now, rules.catch_up_max_s)
+            target.known = planning.known_runs(target.running, target.part, rules.cluster, now)
+            target.missing = planning.missing_runs(view, target.known, target.part)
+            target.retries = planning.passed_by(view, target.known, target.part, now)
+            if rules.selection.direction != "stop":
+                target.wanted = planning.wanted_starts(view, target.known, target.part, rules.selection, now)
 
     def _read_rest(self) -> None:
         """Details of what is new, beside accounting."""
-        ids = self._ids_for_details()
+        ids = asking.ids_for_details([*self._ledgers()], self._view, self._rules.selection)
         (runs, self._nodes, faults), self._accounting = beside(
             lambda: read_details(self._source, ids, self._nodes), self._read_accounting
         )
@@ -164,30 +172,14 @@ class Pass:
         for fault in self._accounting.faults:
             self._fault(f"accounting could not be read, what needs it is held: {fault}")
 
-    def _ids_for_details(self) -> set[int]:
-        """Of runs that some ledger may have to start, oldest first, and of those that were resized."""
-        wanted = {key for target, _ in self._ledgers() for key in self._rules.selection.cut(target.wanted)}
-        oldest = sorted(wanted, key=lambda key: (key.start_time, key.job_id))[:DETAILS_A_PASS]
-        resized = {
-            key
-            for target, ledger in self._ledgers()
-            if ledger.holds_changes
-            for key, _, differs in planning.changed_runs(self._view, target.known)
-            if differs
-        }
-        return {key.job_id for key in (*oldest, *resized)}
-
     def _read_accounting(self) -> Accounting:
         selection, now = self._rules.selection, self._now
         ledgers = list(self._ledgers())
-        missing = dict.fromkeys(key for target, _ in ledgers for key in (*target.missing, *target.retries))
-        if selection.jobs:
-            wanted = set(selection.ids())
-            missing = {key: None for key in missing if key.job_id in wanted}
+        missing = asking.runs_for_accounting(ledgers, selection)
         windows = [] if selection.jobs else [target.window for target, _ in ledgers]
         look_back = (now - self._rules.catch_up_max_s, now)
         jobs = selection.ids() if ledgers else ()
-        return read_accounting(self._source, windows, list(missing), jobs, look_back)
+        return read_accounting(self._source, windows, missing, jobs, look_back)
 
     def _read_news(self) -> None:
         """Runs that came and went: those that a target holds as ended are none."""
@@ -197,7 +189,8 @@ class Pass:
         read_unknown(self._source, [*news], self._accounting, self._now)
 
     def _ask_news(self, target: Target, ledger: Ledger) -> None:
-        ended = self._ended_runs(target)
+        has_accounting = self._source.has_accounting
+        ended = asking.ended_runs(target, self._view, self._accounting, self._rules.selection, has_accounting)
         candidates = planning.news(ended, self._view, target.known, target.part, self._now)
         if not candidates:
             return
@@ -208,31 +201,17 @@ class Pass:
         target.cut = len(target.news) > WHOLE_A_PASS
         target.news = target.news[:WHOLE_A_PASS]
 
-    def _ended_runs(self, target: Target) -> dict[RunKey, int]:
-        """Runs that ended in the ledger's window, or that --jobid names → their end."""
-        selection, (since, until) = self._rules.selection, target.window
-        if not self._source.has_accounting:
-            jobs = self._view.ended_jobs
-            return {
-                k: e.end_time
-                for k, e in self._view.ended.items()
-                if k in jobs and e.end_time >= since and planning.wants_job(selection, jobs[k])
-            }
-        records = self._accounting.whole if selection.jobs else self._accounting.pieces
-        found = {
-            k: r.end_time
-            for k, r in records.items()
-            if r.has_ended
-            and planning.wants_run(selection, r)
-            and (selection.jobs or since <= r.end_time <= until)
-        }
-        whole = self._accounting.whole
-        return found | {k: whole[k].end_time for k in target.retries if k in whole and whole[k].has_ended}
-
     def _plan(self) -> None:
         rules = self._rules
         nodes = {node.name: node for node in self._nodes or ()}
-        reading = Reading(self._now, self._view, self._details, self._accounting, self._source.has_accounting)
+        reading = Reading(
+            self._now,
+            self._view,
+            self._details,
+            self._accounting,
+            self._source.has_accounting,
+            self._memory.opted_out.keys(),
+        )
         hardware = msgspec.structs.replace(rules.hardware, nodes=nodes)
         drafting = Drafting(
             reading, rules.selection, rules.filters, hardware, rules.orphan_after_s, rules.attach, self._warn
@@ -269,7 +248,7 @@ class Pass:
             self._now,
             jobs if self._rules.jobs else None,
             self._nodes if self._rules.nodes else None,
-            runs_by_host(self._view.active.values()),
+            runs_by_host(job for job in jobs if job.state in HOLDS_NODES),
         )
         for target in self._pages():
             self._fault(target.guarded(self._publish_on, target, snapshot))
@@ -277,7 +256,8 @@ class Pass:
     def _publish_on(self, target: Target, snapshot: Snapshot) -> None:
         if target.page is not None:
             target.published = target.page.publish(snapshot, self._deadline)
-            target.part.published_at = self._now
+            if target.published:
+                target.part.published_at = self._now
 
     def _remember(self) -> None:
         told_of = {*self._view.alive, *self._view.ended, *self._accounting.pieces}
@@ -293,20 +273,21 @@ class Pass:
         part, rules = target.part, self._rules
         if target.error is not None and not target.known:
             remember.see_alive(part, self._view)
+            remember.note_owed(part, self._view.ended.values())
             return
         known = remember.known_after(target.known, part, rules.cluster)
-        remember.watch(part, known, self._view, self._silences(target), self._now)
+        remember.watch(part, known, self._view, self._silence(target), self._now)
+        remember.note_owed(part, (*self._view.ended.values(), *target.plan.stops))
         if self._may_move_mark(target):
             remember.move_mark(part, target.window[1], self._view.read_at)
             part.completed_at = self._now
+        remember.note_completing(part, self._view, known)
         remember.tidy(part, target.running, told_of, rules.cluster, self._now)
 
-    def _silences(self, target: Target) -> dict[RunKey, bool]:
-        """The missing runs that Slurm was asked for → whether its silence counts towards a write-off."""
+    def _silence(self, target: Target) -> Silence:
         if not self._source.has_accounting:
-            return dict.fromkeys(target.missing, True)
-        counts = self._accounting.is_complete
-        return {key: counts for key in target.missing if key in self._accounting.asked}
+            return Silence(target.missing, counts=True)
+        return Silence(self._accounting.asked, self._accounting.is_complete)
 
     def _may_move_mark(self, target: Target) -> bool:
         plan = target.plan

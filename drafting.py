@@ -6,7 +6,7 @@ through a function that is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -36,6 +36,7 @@ class Reading(msgspec.Struct, frozen=True):
     details: dict[RunKey, Run]
     accounting: Accounting
     has_accounting: bool
+    opted_out: Collection[str]  # remembered ones
 
 
 class Drafting(msgspec.Struct, frozen=True):
@@ -59,12 +60,7 @@ class Drafting(msgspec.Struct, frozen=True):
         wanted = self._cut(sorted(runs, key=lambda run: (run.key.start_time, run.key.job_id)))
         hardware = msgspec.structs.replace(self.hardware, topology=by_host(target.facts.topology))
         starts = tuple(self._start(run, target, ledger, hardware) for run in wanted)
-        lost = planning.write_offs(
-            [k for k in target.missing if k not in endings],
-            target.part,
-            self.reading.view,
-            self.orphan_after_s,
-        )
+        lost = self._write_offs(target, endings) if direction != "start" else []
         unsafe = planning.unsafe_write_offs(target.name, len(lost), len(target.running), self.selection.force)
         ends = [*endings.values(), *([] if unsafe else lost)]
         ends += [came[start.run.key][1] for start in starts if start.run.key in came]
@@ -78,12 +74,18 @@ class Drafting(msgspec.Struct, frozen=True):
             self._held(target, {ending.key for ending in ends}),
             self._refused(target),
             unsafe,
-            cut=len(wanted) < len(runs) or len(stops) < len(ends),
+            cut=any(len(self._cut(work)) < len(work) for work in (target.wanted, runs, ends)),
         )
 
-    def _cut(self, items: list[T]) -> list[T]:
+    def _cut(self, items: Sequence[T]) -> Sequence[T]:
         limit = self.selection.limit
         return items if limit is None else items[:limit]
+
+    def _write_offs(self, target: Target, endings: Mapping[RunKey, Ending]) -> list[Ending]:
+        reading, part = self.reading, target.part
+        missing = (key for key in target.missing if key not in endings and self._wants_known(key, part, None))
+        lost = planning.write_offs(missing, part, reading.view, self.orphan_after_s)
+        return [ending for ending in lost if not planning.is_refused(ending.key, part, reading.now)]
 
     def _endings(self, target: Target) -> dict[RunKey, Ending]:
         reading, part = self.reading, target.part
@@ -95,18 +97,20 @@ class Drafting(msgspec.Struct, frozen=True):
         return {
             key: ending
             for key, ending in found.items()
-            if not planning.is_refused(key, part, reading.now) and self._wants_known(key, accounted.get(key))
+            if not planning.is_refused(key, part, reading.now)
+            and self._wants_known(key, part, accounted.get(key))
         }
 
-    def _wants_known(self, key: RunKey, record: Accounted | None) -> bool:
-        """--jobid by array or component needs the record; by plain id the key will do."""
+    def _wants_known(self, key: RunKey, part: BackendMemory, record: Accounted | None) -> bool:
+        """--jobid by component needs the record; by task the memory, by plain id the key will do."""
         selection = self.selection
         if record is not None:
             return planning.wants_run(selection, record)
         job = self.reading.view.ended_jobs.get(key)
         if job is not None:
             return planning.wants_job(selection, job)
-        return selection.wants(key.job_id, "", "", None)
+        watched = part.watched.get(str(key))
+        return selection.wants(key.job_id, watched.task if watched is not None else "", "", None)
 
     def _new_runs(self, target: Target) -> Iterator[Run]:
         """State, start and resources are the detail's: what it does not show as running waits."""
@@ -128,7 +132,8 @@ class Drafting(msgspec.Struct, frozen=True):
                 continue
             run = found[0]
             taken = run.key in target.known or str(run.key) in target.part.stopped
-            if not taken and run.key not in self.reading.view.opted_out:
+            opted_out = run.key in self.reading.view.opted_out or str(run.key) in self.reading.opted_out
+            if not taken and not opted_out:
                 yield run.key, found
 
     def _whole(self, key: RunKey, records: list[Accounted]) -> tuple[Run, Ending] | None:
@@ -184,7 +189,8 @@ class Drafting(msgspec.Struct, frozen=True):
     def _held(self, target: Target, ending: set[RunKey]) -> tuple[Held, ...]:
         faults = self.reading.accounting.faults
         reason = "accounting could not be read" if faults else "not in the listing, and no ending is reported"
-        return tuple(Held(key, reason) for key in sorted(target.missing) if key not in ending)
+        left = (key for key in sorted(target.missing) if key not in ending)
+        return tuple(Held(key, reason) for key in left if self._wants_known(key, target.part, None))
 
     def _refused(self, target: Target) -> tuple[Held, ...]:
         view: View = self.reading.view

@@ -83,6 +83,7 @@ class BackendMemory(msgspec.Struct):
     accepted: dict[str, Accepted] = {}
     stopped: dict[str, Stopped] = {}
     refused: dict[str, Refusal] = {}
+    completing: dict[str, int] = {}  # unknown runs that were completing → when last
     failing: dict[str, int] = {}  # passes in which this run alone got a 5xx
     watched: dict[str, Watched] = {}
     owed: dict[str, Owed] = {}
@@ -132,7 +133,8 @@ def load(path: Path, cluster: str) -> tuple[Memory, str]:
 def _check_keys(memory: Memory, cluster: str) -> None:
     """Raise ValueError where a run's name is none."""
     for part in memory.backends.values():
-        for names in (part.accepted, part.stopped, part.refused, part.failing, part.watched, part.owed):
+        places = (part.accepted, part.stopped, part.refused, part.completing, part.failing)
+        for names in (*places, part.watched, part.owed):
             for name in names:
                 key_of(name, cluster)
 

@@ -118,11 +118,13 @@ def is_refused(key: RunKey, part: BackendMemory, now: int) -> bool:
     return refusal is not None and (refusal.final or now < refusal.next_try)
 
 
-def due_refusals(view: View, known: Collection[RunKey], part: BackendMemory, now: int) -> list[RunKey]:
-    """Runs that were refused, have ended since, and are to be tried again: the window has passed them by."""
-    keys = (
-        key_of(name, view.cluster) for name, r in part.refused.items() if not r.final and r.next_try <= now
-    )
+def passed_by(view: View, known: Collection[RunKey], part: BackendMemory, now: int) -> list[RunKey]:
+    """Unknown runs that have ended, and whose end the window may have passed by.
+
+    They were refused and are to be tried again, or their epilog lasted: accounting has their end meanwhile.
+    """
+    names = [name for name, r in part.refused.items() if not r.final and r.next_try <= now]
+    keys = {key_of(name, view.cluster) for name in (*names, *part.completing)}
     return sorted(key for key in keys if key not in view.alive and key not in known)
 
 

@@ -31,6 +31,16 @@ SLURM_PAUSE_S = 300
 SAID_AGAIN_S = 3_600
 
 
+class Silence(msgspec.Struct, frozen=True):
+    """Which missing runs Slurm was asked for, and whether its silence counts towards a write-off.
+
+    It counts where accounting answered and has no backlog; without accounting, where the listing was whole.
+    """
+
+    asked: Collection[RunKey]
+    counts: bool
+
+
 def part_for(memory: Memory, name: str, identity: str) -> BackendMemory:
     """The backend's part; a new one where another target stands behind the name now."""
     part = memory.backends.get(name)
@@ -80,19 +90,15 @@ def watch(
     part: BackendMemory,
     known: Collection[RunKey],
     view: View,
-    asked: Mapping[RunKey, bool],
+    silence: Silence,
     now: int,
 ) -> None:
-    """Note when each known run was last seen, and how long Slurm has not told of the missing ones.
-
-    `asked`: the missing runs that this pass asked Slurm for → whether its silence counts (accounting
-    answered and has no backlog; without accounting: the listing was whole).
-    """
+    """Note when each known run was last seen, and how long Slurm has not told of the missing ones."""
     before, part.watched = part.watched, {}
     for key in known:
-        name = str(key)
-        old = before.get(name, Watched(0))
-        part.watched[name] = _seen(old, key, view) if key in view.alive else _unseen(old, asked.get(key), now)
+        old = before.get(str(key), Watched(0))
+        new = _seen(old, key, view) if key in view.alive else _unseen(old, key in silence.asked, silence, now)
+        part.watched[str(key)] = new
 
 
 def _seen(old: Watched, key: RunKey, view: View) -> Watched:
@@ -101,25 +107,57 @@ def _seen(old: Watched, key: RunKey, view: View) -> Watched:
     return Watched(view.read_at, task=task)
 
 
-def _unseen(old: Watched, counts: bool | None, now: int) -> Watched:
-    if not counts:
-        return msgspec.structs.replace(old, good_at=0, asked_at=old.asked_at if counts is None else now)
+def _unseen(old: Watched, asked: bool, silence: Silence, now: int) -> Watched:
+    """Not asked this time, for others had waited longer: its silence goes on."""
+    if not silence.counts:
+        return msgspec.structs.replace(old, good_at=0, asked_at=now if asked else old.asked_at)
+    if not asked:
+        return old
     step = min(now - old.good_at, LONGEST_STEP_S) if 0 < old.good_at <= now else 0
     return msgspec.structs.replace(old, asked_at=now, good_at=now, missing_s=old.missing_s + step)
 
 
 def see_alive(part: BackendMemory, view: View) -> None:
-    """The target could not be asked: last-seen times go on all the same."""
-    for key in view.alive:
-        name = str(key)
-        if name in part.watched:
-            part.watched[name] = _seen(part.watched[name], key, view)
+    """The target could not be asked, nor Slurm for its missing runs: last-seen times go on all the same."""
+    alive = {str(key): key for key in view.alive}
+    for name, watched in part.watched.items():
+        if name in alive:
+            part.watched[name] = _seen(watched, alive[name], view)
+        else:
+            watched.good_at = 0
+
+
+def note_owed(part: BackendMemory, endings: Iterable[Ending]) -> None:
+    """Endings of known runs that the target has not accepted yet: squeue forgets them within minutes."""
+    for ending in endings:
+        if str(ending.key) in part.watched and str(ending.key) not in part.stopped:
+            _owe(part, ending)
+
+
+def note_completing(part: BackendMemory, view: View, known: Collection[RunKey]) -> None:
+    """A run first seen completing waits for its ending, and the mark may pass that by meanwhile."""
+    for key in view.completing:
+        if key not in known and key not in view.opted_out and str(key) not in part.refused:
+            part.completing[str(key)] = view.read_at
+
+
+def _owe(part: BackendMemory, ending: Ending) -> None:
+    """A write-off is no report of Slurm's: it is weighed anew in each pass."""
+    if ending.evidence != "written off":
+        part.owed[str(ending.key)] = Owed(ending.state, ending.end_time, ending.evidence)
 
 
 def note_ended(part: BackendMemory, key: RunKey, end_time: int, now: int) -> None:
     """The target holds it as ended: it need not be asked again."""
     part.stopped[str(key)] = Stopped(end_time, now)
     part.accepted.pop(str(key), None)
+
+
+def forget_disproved(part: BackendMemory, running: Iterable[RunKey]) -> None:
+    """A run that the target lists was not refused for good, though it seemed so: it must be stopped, too."""
+    for name in map(str, running):
+        if name in part.refused and part.refused[name].final:
+            del part.refused[name]
 
 
 def saved_facts(part: BackendMemory, now: int) -> dict[str, Any] | None:
@@ -152,7 +190,7 @@ def note_stop(part: BackendMemory, ending: Ending, outcome: Outcome, now: int) -
     if outcome.verdict == "lost":
         part.accepted.pop(name, None)
         return
-    part.owed[name] = Owed(ending.state, ending.end_time, ending.evidence)
+    _owe(part, ending)
     _note_refusal(part, outcome, now)
 
 
@@ -202,7 +240,12 @@ def tidy(
         if name in told:
             refusal.seen_at = now
     part.refused = {n: r for n, r in part.refused.items() if now - r.seen_at < KEEP_REFUSED_S}
-    part.failing = {n: c for n, c in part.failing.items() if n in told}
+    part.completing = {
+        n: at
+        for n, at in part.completing.items()
+        if n not in part.stopped and n not in part.accepted and now - at < KEEP_REFUSED_S
+    }
+    part.failing = {n: c for n, c in part.failing.items() if n in told | listed | part.refused.keys()}
     part.owed = {n: o for n, o in part.owed.items() if n in listed or n in part.accepted}
 
 
@@ -215,7 +258,7 @@ def note_opt_outs(memory: Memory, opted_out: Iterable[RunKey], now: int, keep_s:
 
 def must_pause(memory: Memory, now: int) -> int:
     """Seconds that Slurm is left in peace after failures in a row; 0: ask it."""
-    if memory.slurm_failures < SLURM_FAILURES:
+    if memory.slurm_failures < SLURM_FAILURES or memory.slurm_failed_at > now:  # a clock that was set back
         return 0
     return max(0, memory.slurm_failed_at + SLURM_PAUSE_S - now)
 

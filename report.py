@@ -5,12 +5,11 @@ Scripts and environments appear as their size.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
-
-import msgspec
 
 from backends.base import Start
 from conduct import Report
@@ -36,7 +35,7 @@ class Hourly(logging.Filter):
         if record.levelno < logging.WARNING:
             return True
         text = record.getMessage()
-        if self._now - self._said.get(text, 0) < SAID_AGAIN_S:
+        if 0 <= self._now - self._said.get(text, 0) < SAID_AGAIN_S:
             return False
         self._said[text] = self._now
         return True
@@ -58,7 +57,7 @@ def said_hourly(said: MutableMapping[str, int], now: int) -> Iterator[None]:
 
 
 def forget_said(said: MutableMapping[str, int], now: int) -> None:
-    for text in [text for text, at in said.items() if now - at >= SAID_AGAIN_S]:
+    for text in [text for text, at in said.items() if not 0 <= now - at < SAID_AGAIN_S]:
         del said[text]
 
 
@@ -104,7 +103,8 @@ def plan_json(report: Report) -> bytes:
         "optedOut": report.opted_out,
         "seconds": report.seconds,
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+    # In ASCII: names are their owners', and the answer may be read on a terminal.
+    return json.dumps(document, indent=2).encode()
 
 
 def _plan_of(target: Target) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from model import ACTIVE, ENDED, WAITING, Ending, Job, RunKey
 from slurm.hostlist import HostlistError, expand
 from slurm.wire import has_opt_out
 
+ALIVE = ACTIVE | {"CONFIGURING", "COMPLETING"}
+HAS_ENDED = ENDED | {"REQUEUED"}
+
 
 class Filters(msgspec.Struct, frozen=True):
     """Which jobs are none of ours."""
@@ -37,10 +40,12 @@ class View(msgspec.Struct):
     read_at: int
     active: dict[RunKey, Job] = {}  # run, or are suspended
     alive: set[RunKey] = set()  # these, and those that are starting up or completing
+    completing: set[RunKey] = set()  # of these
     ended: dict[RunKey, Ending] = {}
     ended_jobs: dict[RunKey, Job] = {}
     waiting: list[Job] = []
-    over: dict[int, int] = {}  # job id → its runs before this start are over: it waits again, or runs anew
+    over: dict[int, int] = {}  # job id → its runs before this start are over: it waits again, or ran anew
+    unclear: set[RunKey] = set()  # listed with a word that nobody knows: it proves nothing
     opted_out: set[RunKey] = set()
     left_out: int = 0  # by node_regex and ignore_hosts
 
@@ -57,7 +62,7 @@ def survey(
         if job.state in WAITING:
             view.waiting.append(job)
             view.over[job.job_id] = read_at + 1
-        elif job.node_list and 0 < job.start_time <= read_at:
+        if job.node_list and 0 < job.start_time <= read_at and job.state not in WAITING - {"REQUEUED"}:
             _sort_run(view, job, filters, opted_out)
     return view
 
@@ -68,16 +73,20 @@ def _sort_run(view: View, job: Job, filters: Filters, opted_out: Collection[str]
     view.left_out += not ours
     if has_opt_out(job.admin_comment, filters.opt_out) or str(key) in opted_out:
         view.opted_out.add(key)
-    if job.state in ACTIVE:
-        view.over[job.job_id] = max(view.over.get(job.job_id, 0), job.start_time)
-        if ours:
-            view.active[key] = job
-    if job.state in ACTIVE or job.state in ("CONFIGURING", "COMPLETING"):
+    if job.state in ACTIVE and ours:
+        view.active[key] = job
+    if job.state in ALIVE:
         view.alive.add(key)
-    elif (job.state in ENDED or job.state == "REQUEUED") and job.end_time > 0:
+        if job.state == "COMPLETING" and ours:
+            view.completing.add(key)
+    elif job.state in HAS_ENDED and job.end_time > 0:
         view.ended[key] = Ending(key, job.state, max(job.end_time, job.start_time), "squeue")
         if ours:
             view.ended_jobs[key] = job
+    elif job.state not in HAS_ENDED:
+        view.unclear.add(key)
+        return
+    view.over[job.job_id] = max(view.over.get(job.job_id, 0), job.start_time)
 
 
 def runs_by_host(active: Iterable[Job]) -> dict[str, int]:

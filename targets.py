@@ -26,7 +26,7 @@ class Target:
         self.window = (0, 0)
         self.wanted: list[RunKey] = []  # active, and unknown to it
         self.missing: list[RunKey] = []  # held as running, and not in the listing
-        self.retries: list[RunKey] = []  # refused, have ended since, and may be told of again
+        self.retries: list[RunKey] = []  # unknown, have ended, and the window may have passed them by
         self.news: list[RunKey] = []  # ended, and neither its list nor the memory tells of them
         self.cut = False  # more news than one pass reads
         self.facts = Facts("")

@@ -6,16 +6,16 @@ Which job goes where is clustercockpit.py's. The token is in a header and nowher
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import requests
-import tenacity
 
 from backends.base import Deadline, Secret, TargetError
 
-BUSY = frozenset({429, 502, 503, 504})
+FIRST_WAIT_S = 0.4  # at most; later ones grow
 RETRY_BUDGET_S = 20.0  # of waiting, for each request
 _SHOWN = 300  # characters of a refusal's text
 
@@ -45,6 +45,18 @@ class Reply(msgspec.Struct, frozen=True):
 class Busy(Exception):
     """A transient failure: no connection, no answer in time, or a server that says so."""
 
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Unanswered(TargetError):
+    """A request that stayed without an answer, or got a transient failure's (`status`), each time."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
 
 class Client:
     """A few connections, one for each thread that asks."""
@@ -69,22 +81,38 @@ class Client:
 
     def _retried(self, method: str, path: str, body: bytes | None, deadline: Deadline) -> Reply:
         """Raise TargetError where the target cannot be served: not reachable, busy for too long, 401, 403."""
-        budget_s = min(RETRY_BUDGET_S, deadline.left_s())
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Busy),
-            wait=tenacity.wait_random_exponential(multiplier=0.4, max=5),
-            stop=tenacity.stop_after_delay(budget_s) | tenacity.stop_after_attempt(4),
-            reraise=True,
-        )
+        budget = Deadline(min(RETRY_BUDGET_S, deadline.left_s()))
         try:
-            reply: Reply = retrying(self._once, method, path, body, deadline)
+            reply = self._once(method, path, body, deadline)
         except Busy as error:
-            raise TargetError(str(error)) from None
+            reply = self._again(error, budget, lambda: self._once(method, path, body, deadline))
         if reply.status in (401, 403):
             raise TargetError(f"the token is refused ({reply.status}: {reply.said()})")
         if 300 <= reply.status < 400:
             raise TargetError(f"{self._base} redirects ({reply.status}); configure the address it points to")
         return reply
+
+    def _again(self, error: Busy, budget: Deadline, once: Callable[[], Reply]) -> Reply:
+        """More attempts, with growing waits. Raise Unanswered when they or the budget are used up."""
+        import tenacity  # a healthy pass does without
+
+        failed = [error]
+
+        def attempt() -> Reply:
+            if failed:  # the first attempt has been made
+                raise failed.pop()
+            return once()
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Busy),
+            wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=5),
+            stop=tenacity.stop_after_delay(budget.left_s()) | tenacity.stop_after_attempt(4),
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except Busy as last:
+            raise Unanswered(str(last), last.status) from None
 
     def _once(self, method: str, path: str, body: bytes | None, deadline: Deadline) -> Reply:
         left_s = deadline.left_s()
@@ -99,10 +127,13 @@ class Client:
             if not isinstance(error, requests.RequestException):
                 raise TargetError(f"{self._base}: {error.strerror or error}") from None
             raise Busy(f"{self._base}: {_why(error, timeout_s)}") from None
-        if answer.status_code in BUSY:
-            raise Busy(f"{self._base} answered {answer.status_code}")
+        status, content = answer.status_code, answer.content
+        if status == 429 or (status >= 500 and b"constraint failed" not in content):
+            raise Busy(f"{self._base} answered {status}", status)
+        if status != 200:
+            content = content.replace(self._token.value.encode(), b"***")  # some proxies echo a request
         kind = answer.headers.get("Content-Type", "")
-        return Reply(answer.status_code, answer.content, kind.startswith(("application/json", "text/plain")))
+        return Reply(status, content, kind.startswith(("application/json", "text/plain")))
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)

@@ -17,10 +17,15 @@ def facts_of_old(generation: str, saved: dict[str, Any] | None, why: str) -> Fac
     return Facts(generation, no_starts=why)
 
 
-def parse_topology(reply: Reply) -> list[dict[str, Any]]:
-    """What mapping needs of `GET /clusters/`: host list, cores, accelerators of each subcluster."""
+def topology_of(reply: Reply) -> dict[str, Any] | None:
+    """What mapping needs of `GET /clusters/`: host list, cores, accelerators of each subcluster.
+
+    None: the answer is none, or not cc-backend's.
+    """
+    if reply.status != 200:
+        return None
     try:
-        return [
+        topology = [
             {
                 "nodes": sub["nodes"],
                 "cores": (sub.get("topology") or {}).get("core") or [],
@@ -29,8 +34,9 @@ def parse_topology(reply: Reply) -> list[dict[str, Any]]:
             for cluster in reply.document()["clusters"]
             for sub in cluster["subClusters"]
         ]
-    except (KeyError, TypeError, AttributeError):
-        raise TargetError("its answer about the cluster is not cc-backend's") from None
+    except (KeyError, TypeError, AttributeError, TargetError):
+        return None
+    return {"topology": topology}
 
 
 def read_topology(saved: Mapping[str, Any]) -> dict[str, HostTopology]:

@@ -6,11 +6,10 @@ job. Facts by release were read off its sources and asked of running servers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import groupby
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -25,19 +24,22 @@ from backends.base import (
     Secret,
     Start,
     TargetError,
-    render_job,
 )
-from backends.cc_client import Client, Reply
-from backends.cc_facts import facts_of_old, parse_topology, read_topology
-from model import Ending, Placement, Run, RunKey, Snapshot, ledger_state
+from backends.cc_client import Client, Reply, Unanswered
+from backends.cc_facts import facts_of_old, read_topology, topology_of
+from backends.cc_jobs import (
+    is_refused_stop,
+    judge_conflict,
+    judge_start,
+    judge_stop,
+    render_start,
+    render_stop,
+)
+from backends.cc_spread import spread
+from model import Ending, Placement, Run, RunKey, Snapshot
 
 PAGE = 5_000
 GAP_S = 900  # candidates that started within so much of each other are asked for in one range
-HOUR_S = 3_600
-
-_OLD_STATES = frozenset({"completed", "failed", "cancelled", "timeout", "preempted", "out_of_memory"})
-_EXCLUSIVE = {"multi_user": 0, "none": 1, "single_user": 2}
-_NEW_FIELDS = ("shared", "submitTime", "requestedMemory")  # from 1.5
 
 Generation = Literal["1.2", "1.3", "1.4", "1.5"]
 T = TypeVar("T")
@@ -72,6 +74,7 @@ class ClusterCockpit:
 
     def __init__(self, section: _Section, cluster: str) -> None:
         self._section, self._cluster = section, cluster
+        self._name = quote(cluster, safe="")  # within an address
         self._client = Client(section.host, section.apikey, section.timeout_s, section.ca_file)
         self._generation: str | None = section.version
         self._asking = Deadline(120)
@@ -88,26 +91,26 @@ class ClusterCockpit:
     # What it holds
 
     def read_running(self) -> dict[RunKey, KnownRun]:
-        listed = self._list("state=running")
+        listed = self._list("state=running", self._asking)
         return {self._key(job): KnownRun(job.jobState) for job in listed}
 
     def read_ended(self, candidates: Collection[RunKey]) -> set[RunKey]:
         """Asked by start alone: a state's word that the version does not know is a 400 for the whole list."""
         found: set[RunKey] = set()
         for first, last in _spans(sorted({key.start_time for key in candidates})):
-            listed = self._list(f"start-time={first}-{last}")
+            listed = self._list(f"start-time={first}-{last}", self._asking)
             found |= {self._key(job) for job in listed if job.jobState != "running"} & set(candidates)
         return found
 
     def _key(self, job: _ListedJob) -> RunKey:
         return RunKey(self._cluster, job.jobId, job.startTime)
 
-    def _list(self, query: str) -> list[_ListedJob]:
+    def _list(self, query: str, deadline: Deadline) -> list[_ListedJob]:
         """All pages. Jobs that arrive meanwhile push others to the next page: those come twice."""
         found: list[_ListedJob] = []
         for page in range(1, 1_000):
-            path = f"/jobs/?cluster={self._cluster}&{query}&items-per-page={PAGE}&page={page}"
-            reply = self._client.get(path, self._asking)
+            path = f"/jobs/?cluster={self._name}&{query}&items-per-page={PAGE}&page={page}"
+            reply = self._client.get(path, deadline)
             if reply.status != 200:
                 raise TargetError(f"its list of jobs answers {reply.status}: {reply.said()}")
             jobs = _decode(reply, _JobList).jobs or []
@@ -122,16 +125,19 @@ class ClusterCockpit:
         generation = self._find_generation()
         if generation == "1.2":
             return Facts(generation)
-        reply = self._client.get(f"/clusters/?cluster={self._cluster}", self._asking)
-        if reply.status == 404 and self._section.version is None and generation != "1.5":
+        try:
+            reply = self._client.get(f"/clusters/?cluster={self._name}", self._asking)
+        except Unanswered as error:
+            return facts_of_old(generation, saved, str(error))
+        if reply.status == 404 and self._section.version is None and generation != "1.5" and saved is None:
             self._generation = "1.2"
             return Facts("1.2")
         if reply.status == 400:
             raise TargetError(f"it does not know the cluster {self._cluster!r}: {reply.said()}")
-        if reply.status == 200:
-            kept = {"topology": parse_topology(reply)}
-            return Facts(generation, read_topology(kept), kept)
-        return facts_of_old(generation, saved, f"its topology answers {reply.status}")
+        found = topology_of(reply)
+        if found is None:
+            return facts_of_old(generation, saved, f"its topology cannot be read ({reply.status})")
+        return Facts(generation, read_topology(found), found)
 
     def _find_generation(self) -> str:
         """By which routes are there; asked without a side effect. "1.3" stands for 1.3 and 1.4."""
@@ -143,85 +149,44 @@ class ClusterCockpit:
         return self._generation
 
     def render(self, run: Run, placement: Placement, facts: Facts) -> dict[str, Any]:
-        body = render_job(run, placement)
-        if facts.version != "1.5":
-            exclusive = _EXCLUSIVE[run.sharing]
-            body = {k: v for k, v in body.items() if k not in _NEW_FIELDS} | {"exclusive": exclusive}
-        return body
+        return render_start(run, placement, facts.version)
 
     # What it is told
 
     def start(self, starts: Sequence[Start], deadline: Deadline) -> Iterator[Outcome]:
-        """Runs of one job id one after the other: an older run sent after a newer one would be refused."""
-        return self._spread([(s.run.key, s) for s in starts], self._start_one, deadline)
+        work = [(start.run.key, start) for start in starts]
+        return spread(work, lambda start: self._start_one(start, deadline), self._section.connections)
 
     def _start_one(self, start: Start, deadline: Deadline) -> Outcome:
         key = start.run.key
         reply = self._client.post("/jobs/start_job/", msgspec.json.encode(start.body), deadline)
         if reply.status == 201:
             return Outcome(key, "done")
-        said = reply.said()
         if reply.status == 422:
-            return self._settle_refused_start(key, deadline)
-        if reply.status == 400:
-            return _bad_start(key, said)
-        if reply.status >= 500:
-            return _failed_start(key, reply.status, said)
-        raise TargetError(f"its route for starts answers {reply.status}: {said}")
-
-    def _settle_refused_start(self, key: RunKey, deadline: Deadline) -> Outcome:
-        """422 answers a run that it holds already, and a run that its day rule refuses: its list tells."""
-        if self._ask(key, deadline) is not None:
-            return Outcome(key, "done")
-        return Outcome(key, "final", "cc-backend holds another run of this job id within a day of it")
+            return judge_conflict(key, self._ask(key, deadline))
+        return judge_start(key, reply)
 
     def change(self, changes: Sequence[Change], now: int, deadline: Deadline) -> Iterator[Outcome]:
         return iter(())
 
     def stop(self, endings: Sequence[Ending], facts: Facts, deadline: Deadline) -> Iterator[Outcome]:
-        work = [(ending.key, (ending, facts.version)) for ending in endings]
-        return self._spread(work, self._stop_one, deadline)
+        work = [(ending.key, ending) for ending in endings]
+        return spread(work, lambda ending: self._stop_one(ending, facts, deadline), self._section.connections)
 
-    def _stop_one(self, task: tuple[Ending, str], deadline: Deadline) -> Outcome:
-        ending, generation = task
-        body = msgspec.json.encode(render_stop(ending, generation))
+    def _stop_one(self, ending: Ending, facts: Facts, deadline: Deadline) -> Outcome:
+        body = msgspec.json.encode(render_stop(ending, facts.version))
         reply = self._client.post("/jobs/stop_job/", body, deadline)
         if reply.status == 200:
             reply.document()  # a proxy's page of greeting is no acceptance
             return Outcome(ending.key, "done")
-        said = reply.said()
-        if reply.status in (400, 422) or (reply.status == 404 and "finding job failed" in said):
-            return self._settle_refused_stop(ending.key, said, deadline)
-        if reply.status >= 500:
-            return Outcome(ending.key, "failed", f"{reply.status}: {said}", blames_job=True)
-        raise TargetError(f"its route for stops answers {reply.status}: {said}")
-
-    def _settle_refused_stop(self, key: RunKey, said: str, deadline: Deadline) -> Outcome:
-        """It has ended already, or is not there, or is really refused: its list tells."""
-        state = self._ask(key, deadline)
-        if state is None:
-            return Outcome(key, "lost", f"it does not hold this run: {said}")
-        return Outcome(key, "refused", said) if state == "running" else Outcome(key, "done")
+        if is_refused_stop(reply):
+            return judge_stop(ending.key, self._ask(ending.key, deadline), reply.said())
+        raise TargetError(f"its route for stops answers {reply.status}: {reply.said()}")
 
     def _ask(self, key: RunKey, deadline: Deadline) -> str | None:
         """The state of one run; None: it is not in its list."""
-        jobs = self._list(f"start-time={key.start_time}-{key.start_time}")
+        jobs = self._list(f"start-time={key.start_time}-{key.start_time}", deadline)
         return next((job.jobState for job in jobs if self._key(job) == key), None)
-
-    def _spread(
-        self, work: list[tuple[RunKey, T]], do: Callable[[T, Deadline], Outcome], deadline: Deadline
-    ) -> Iterator[Outcome]:
-        """Over a few connections, the runs of one job id in order. What concerns the target ends it all."""
-        ordered = sorted(work, key=lambda item: (item[0].job_id, item[0].start_time))
-        groups = [[task for _, task in tasks] for _, tasks in groupby(ordered, key=lambda i: i[0].job_id)]
-        groups.sort(key=lambda tasks: len(tasks), reverse=True)
-        errors: list[TargetError] = []
-        with ThreadPoolExecutor(min(self._section.connections, max(1, len(groups)))) as pool:
-            futures = [pool.submit(_each, tasks, do, deadline, errors) for tasks in groups]
-            for future in as_completed(futures):
-                yield from future.result()
-        if errors:
-            raise errors[0]
 
     # Node states
 
@@ -238,58 +203,6 @@ class ClusterCockpit:
         if reply.status != 200:
             raise TargetError(f"node states are refused ({reply.status}: {reply.said()})")
         return f"{len(snapshot.nodes)} node states"
-
-
-def _each(
-    tasks: Sequence[T],
-    do: Callable[[T, Deadline], Outcome],
-    deadline: Deadline,
-    errors: list[TargetError],
-) -> list[Outcome]:
-    """Outcomes of what was done; the first error of the target stops all that has not begun."""
-    done: list[Outcome] = []
-    for task in tasks:
-        if errors:
-            break
-        try:
-            done.append(do(task, deadline))
-        except TargetError as error:
-            errors.append(error)
-    return done
-
-
-def render_stop(ending: Ending, generation: str) -> dict[str, Any]:
-    """A stop's body. Up to 1.4 it must end a second after its start, and fewer words are known."""
-    key, state = ending.key, ledger_state(ending.state)
-    stop_time = max(ending.end_time, key.start_time)
-    if generation != "1.5":
-        stop_time = max(stop_time, key.start_time + 1)
-        state = state if state in _OLD_STATES else "failed"
-    return {
-        "jobId": key.job_id,
-        "cluster": key.cluster,
-        "startTime": key.start_time,
-        "stopTime": stop_time,
-        "jobState": state,
-    }
-
-
-def _bad_start(key: RunKey, said: str) -> Outcome:
-    if "no such cluster" in said or "unknown cluster" in said:
-        raise TargetError(said)
-    if "unknown field" in said:
-        raise TargetError(f"it is of another version than it seemed ({said}); set `version`")
-    if "no subcluster found" in said:
-        return Outcome(key, "refused", said, retry_within_s=HOUR_S)  # clusters are extended
-    return Outcome(key, "refused", said or "400")
-
-
-def _failed_start(key: RunKey, status: int, said: str) -> Outcome:
-    if "UNIQUE constraint failed" in said:
-        return Outcome(key, "done")  # 1.5: it lies in the cache table; the first answer was lost
-    if "CHECK constraint failed" in said:
-        return Outcome(key, "refused", said)
-    return Outcome(key, "failed", f"{status}: {said}", blames_job=True)
 
 
 def _spans(times: Sequence[int]) -> Iterator[tuple[int, int]]:

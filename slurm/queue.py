@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from model import ENDED, WAITING, Allocation, Job, Run
 from slurm import document, hostlist, wire
+from slurm.columns import CutError, Known, decoded, split_rows
 from slurm.document import AnswerError
 
 # The last field may be any: each is followed by the separator. `Name` and `admin_comment` hold what
@@ -44,8 +45,6 @@ FIELDS = (
     "admin_comment",
 )
 
-T = TypeVar("T")
-
 MAX_TASKS = 4_000_001  # MaxArraySize is at most that; an absurd range must not eat the memory
 _TASKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?(?::([0-9]{1,9}))?")
 
@@ -62,38 +61,23 @@ def listing_arguments(separator: str) -> list[str]:
 
 def parse_listing(answer: bytes, separator: str, cluster: str) -> tuple[Job, ...]:
     """All entries. Raise AnswerError unless the text has its header and ends with a whole row."""
-    # Undecoded: one character of a far-off script would make all of the text take four bytes each.
-    tokens = answer.split(separator.encode())
-    if len(tokens) <= len(FIELDS) or tokens[0].isdigit() or b"\n" in b"".join(tokens[: len(FIELDS)]):
-        raise AnswerError("squeue: the listing has no header as asked for")
-    if tokens.pop() != b"\n" or len(tokens) % len(FIELDS):
-        raise AnswerError("squeue: the listing ends in the middle of a row")
-    # Rows are counted, not split at their ends: a name may begin with a newline and look like one.
-    rows = zip(*[iter(tokens)] * len(FIELDS), strict=True)
-    next(rows)  # the header
-    columns = _Columns()
-    return tuple(_job_of_text(row, cluster, columns) for row in rows)
-
-
-class _Known(dict[bytes, T]):
-    """What the texts of a column mean. Users, states and the like repeat thousands of times: read once."""
-
-    def __init__(self, read: Callable[[str], T]) -> None:
-        super().__init__()
-        self._read = read
-
-    def __missing__(self, raw: bytes) -> T:
-        value = self[raw] = self._read(_decoded(raw))
-        return value
+    rows, columns = split_rows(answer, separator.encode(), len(FIELDS)), _Columns()
+    try:
+        header = next(rows, ())
+        if not header or header[0].isdigit() or b"\n" in b"".join(header):
+            raise AnswerError("squeue: the listing has no header as asked for")
+        return tuple(_job_of_text(row, cluster, columns) for row in rows)
+    except CutError:
+        raise AnswerError("squeue: the listing ends in the middle of a row") from None
 
 
 class _Columns:
     def __init__(self) -> None:
-        self.texts, self.numbers = _Known(wire.text), _Known(wire.number)
-        self.states = _Known(wire.state_word)
-        self.users = _Known(_user_of)
-        self.gpus = _Known(lambda text: wire.gpus_in_tres(wire.tres(text)))
-        self.reasons = _Known(lambda text: wire.reason_word(wire.text(text)))
+        self.texts, self.numbers = Known(wire.text), Known(wire.number)
+        self.states = Known(wire.state_word)
+        self.users = Known(_user_of)
+        self.gpus = Known(lambda text: wire.gpus_in_tres(wire.tres(text)))
+        self.reasons = Known(lambda text: wire.reason_word(wire.text(text)))
 
 
 def _user_of(text: str) -> str:
@@ -101,14 +85,10 @@ def _user_of(text: str) -> str:
     return wire.user_name(wire.text(user), uid)
 
 
-def _decoded(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
-
-
 def _job_of_text(row: tuple[bytes, ...], cluster: str, columns: _Columns) -> Job:
     (job_id, array_id, task, het_id, het_offset, user, uid, account, partition, qos, state) = row[:11]
     (nodes, cpus, tres, submit, start, end, reason, node_list, name, admin_comment) = row[11:]
-    number = wire.number(_decoded(job_id[1:]))  # behind the end of the row before it
+    number = wire.number(decoded(job_id[1:]))  # behind the end of the row before it
     if not number or not job_id.startswith(b"\n"):
         raise AnswerError("squeue: a row of the listing has no job id")
     texts, numbers, word = columns.texts, columns.numbers, columns.states[state]
@@ -130,12 +110,12 @@ def _job_of_text(row: tuple[bytes, ...], cluster: str, columns: _Columns) -> Job
         numbers[nodes] or 0,
         numbers[cpus] or 0,
         columns.gpus[tres],
-        wire.number(_decoded(submit)) or 0,
+        wire.number(decoded(submit)) or 0,
         numbers[start] or 0,
         (numbers[end] or 0) if _has_ended(word) else 0,
         columns.reasons[reason],
         texts[node_list],
-        _decoded(name),
+        decoded(name),
         texts[admin_comment],
     )
 

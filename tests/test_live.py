@@ -336,7 +336,7 @@ def test_with_slurmctld_down_nothing_is_changed_anywhere(scene: Scene) -> None:
 
 def portal_keys(client: Redis) -> dict[str, bytes | None]:
     with client:
-        return {key: client.dump(key) for key in sorted(client.keys("*"))}
+        return {str(key): client.dump(key) for key in sorted(client.keys("*"))}
 
 
 def test_all_gone_is_all_ended(scene: Scene) -> None:

@@ -56,11 +56,14 @@ def test_a_relative_path_is_bound_to_its_folder(path: Path, monkeypatch: pytest.
 
 
 def test_its_section_needs_a_path_and_knows_no_other_key() -> None:
-    as_path = {"type": SqliteSection, "dec_hook": lambda kind, value: kind(value)}
-    assert msgspec.convert({"path": "jobs.db"}, **as_path) == SqliteSection(path=Path("jobs.db"))
+    assert convert({"path": "jobs.db"}) == SqliteSection(path=Path("jobs.db"))
     for wrong in ({}, {"path": "a", "pfad": 1}, {"path": "a", "timeout_s": -1}):
         with pytest.raises(msgspec.ValidationError):
-            msgspec.convert(wrong, **as_path)
+            convert(wrong)
+
+
+def convert(section: dict[str, Any]) -> SqliteSection:
+    return msgspec.convert(section, SqliteSection, dec_hook=lambda kind, value: kind(value))
 
 
 def test_a_started_run_is_listed_as_running_until_it_is_stopped(archive: SqliteArchive) -> None:
