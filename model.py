@@ -196,6 +196,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     load: float | None  # None: not reported
     gpus: tuple[GpuCount, ...]
     reason: str
+    owner: str = ""  # the user whose --exclusive=user jobs have it
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -47,6 +47,18 @@ def _groups(block: str) -> CpuIds | None:
     return ids
 
 
+def in_table_order(hosts: tuple[str, ...], nodes: Mapping[str, Node]) -> tuple[str, ...]:
+    """These hosts as Slurm counts them: in the order of its node table, in which it lists all nodes.
+
+    A job's resources and devices are kept by that order. Once a job has lost a node, Slurm names the rest
+    from a list sorted otherwise (`node2,node-b` for the table's `node-b`, `node2`), in its text as well.
+    """
+    if len(hosts) < 2:
+        return hosts
+    at = {name: position for position, name in enumerate(nodes)}
+    return tuple(sorted(hosts, key=at.__getitem__)) if all(host in at for host in hosts) else hosts
+
+
 def cores_of(cpus: tuple[int, ...], threads_per_core: int) -> tuple[int, ...]:
     """Slurm's CPU numbers → node-wide core numbers: id // threads per core."""
     return tuple(sorted({cpu // threads_per_core for cpu in cpus}))
@@ -80,10 +92,14 @@ def settle_cores(
     doubtful = {run.key for run in runs if not cores_agree(run, nodes)}
     if not doubtful or not nodes:
         return runs
-    told = read()
+    told = {job_id: _in_place(ids, nodes) for job_id, ids in read().items()}
     return tuple(
         _with_cores(run, told.get(run.key.job_id, {}), nodes) if run.key in doubtful else run for run in runs
     )
+
+
+def _in_place(ids: CpuIds, nodes: Mapping[str, Node]) -> CpuIds:
+    return dict(zip(in_table_order(tuple(ids), nodes), ids.values(), strict=True))
 
 
 def _with_cores(run: Run, ids: CpuIds, nodes: Mapping[str, Node]) -> Run:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from model import ACTIVE, Allocation, Device, Node, Run, RunKey
-from slurm import document, hostlist, wire
+from slurm import cpu_ids, document, hostlist, wire
 from slurm.gres import devices
 from slurm.queue import job_id_of
 
@@ -122,7 +122,7 @@ def run_of(detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run:
         submit_time=wire.number(detail.submit_time) or 0,
         time_limit_s=limit_min * 60 if limit_min else None,
         memory_mb=wire.memory_mb(tres.get("mem", "")),
-        sharing=sharing(detail),
+        sharing=sharing(detail, any(nodes[host].owner for host in hosts if host in nodes)),
         array_job_id=array_id,
         array_task_id=wire.number(detail.array_task_id) if array_id else None,
         het_job_id=het_id,
@@ -132,11 +132,12 @@ def run_of(detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run:
     )
 
 
-def sharing(detail: Detail) -> str:
+def sharing(detail: Detail, owned: bool = False) -> str:
     """Who else may be on its nodes, in cc-backend 1.5's words.
 
     `shared` says "none" for --exclusive and "user" for --exclusive=user up to 25.11; 23.02 has
-    `exclusive` beside it; from 24.05 `whole` tells; 26.05 has `exclusive` as a word (NO, NODE, USER, …).
+    `exclusive` beside it; from 24.05 `whole` tells; 26.05 has nothing else: there a node that is
+    `owned` tells --exclusive=user, which is `whole` too.
     """
     told = {*wire.words(detail.shared), *wire.words(detail.exclusive)}
     if told & {"USER", "MCS"}:
@@ -145,19 +146,21 @@ def sharing(detail: Detail) -> str:
         return "none"
     resources = detail.job_resources if isinstance(detail.job_resources, dict) else {}
     nodes = resources.get("nodes")
-    return "none" if isinstance(nodes, dict) and nodes.get("whole") is True else "multi_user"
+    if not (isinstance(nodes, dict) and nodes.get("whole") is True):
+        return "multi_user"
+    return "single_user" if owned else "none"
 
 
 def _allocations(detail: Detail, hosts: tuple[str, ...], nodes: Mapping[str, Node]) -> tuple[Allocation, ...]:
     name = f"{detail.job_id} (job_resources)"  # the run is known without; CPU_IDs may tell its cores
     told = document.unless_malformed("squeue", name, read_cores, detail.job_resources, nodes)
     cores, cpus = told[0] if told else ({}, {})
-    held = _devices_by_host(detail.gres_detail, hosts)
+    held = _devices_by_host(detail.gres_detail, cpu_ids.in_table_order(hosts, nodes))
     return tuple(Allocation(h, cpus.get(h), cores.get(h), held.get(h, ())) for h in hosts)
 
 
 def _devices_by_host(gres_detail: Any, hosts: tuple[str, ...]) -> dict[str, tuple[Device, ...]]:
-    """A text for each node in the order of the nodes; where the numbers differ, no device can be placed."""
+    """A text a node, in the order of Slurm's node table; where the numbers differ, none can be placed."""
     texts = gres_detail if isinstance(gres_detail, list) else []
     if len(texts) != len(hosts) or not all(isinstance(text, str) for text in texts):
         return {}
@@ -180,8 +183,8 @@ def read_cores(
 def _cores_allocated_only(entries: list[Any], nodes: Mapping[str, Node]) -> dict[str, tuple[int, ...]]:
     """22.05 to 23.11: `{nodename, sockets: {"1": {cores: {"3": "allocated"}}}}`."""
     found: dict[str, tuple[int, ...]] = {}
-    for entry in entries:
-        host = entry["nodename"]
+    names = tuple(entry["nodename"] for entry in entries)
+    for host, entry in zip(cpu_ids.in_table_order(names, nodes), entries, strict=True):
         if host not in nodes:
             continue  # without the node's geometry the number of a core on its second socket is unknown
         places = ((at, core) for at, socket in entry["sockets"].items() for core in socket["cores"])
@@ -206,8 +209,9 @@ def _cores_with_status(
     """24.05 on: `{name, cpus: {count}, sockets: [{index, cores: [{index, status: ["ALLOCATED"]}]}]}`."""
     cores: dict[str, tuple[int, ...]] = {}
     cpus: dict[str, int] = {}
-    for entry in entries:
-        host, sockets = entry["name"], entry["sockets"]
+    names = tuple(entry["name"] for entry in entries)
+    for host, entry in zip(cpu_ids.in_table_order(names, nodes), entries, strict=True):
+        sockets = entry["sockets"]
         size = len(sockets), max((len(s["cores"]) for s in sockets), default=0)
         if host in nodes:
             size = nodes[host].sockets, nodes[host].cores_per_socket

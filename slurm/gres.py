@@ -18,7 +18,7 @@ MAX_INDEX = 4096  # MAX_GRES_BITMAP is 1,024; an absurd range must not eat the m
 _NOTE = re.compile(r"\(([^()]*)\)")
 _COUNT = re.compile(r"[0-9]+[KMGTP]?")
 _SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
-_SHARDS = re.compile(r"([0-9]{1,9})/[0-9]{1,9}")
+_SHARDS = re.compile(r"([0-9]{1,9}|-)/[0-9]{1,9}")  # `-`: the card is taken whole (26.05)
 
 
 class Gres(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ def _cards_in_use(note: str) -> tuple[int, ...] | None:
     held = [_SHARDS.fullmatch(part) for part in note.split(",")]
     if not all(held):
         return None
-    return tuple(card for card, shards in enumerate(held) if shards is not None and int(shards[1]) > 0)
+    return tuple(card for card, shards in enumerate(held) if shards is not None and shards[1].strip("0-"))
 
 
 def devices(text: str) -> tuple[Device, ...]:

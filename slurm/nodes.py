@@ -29,6 +29,7 @@ class _JsonNode(msgspec.Struct):
     gres: Any = None
     gres_used: Any = None
     reason: Any = None
+    owner: Any = None
 
 
 def parse_nodes(answer: bytes, command: str) -> tuple[Node, ...]:
@@ -61,6 +62,7 @@ def _node_of(record: _JsonNode) -> Node:
         load=_load(record.cpu_load),
         gpus=gpu_counts(wire.text(record.gres), wire.text(record.gres_used)),
         reason=wire.name(record.reason),
+        owner=wire.name(record.owner),
     )
 
 

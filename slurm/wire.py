@@ -135,8 +135,21 @@ def memory_mb(value: str) -> int:
     return int(float(match[1]) * 1024.0 ** (power - _SCALE["M"]))
 
 
+# For these squeue's text has a sentence (state_desc), its JSON the word (job_mgr.c, job_scheduler.c).
+_REASON_SENTENCES = (
+    ("job requeued in ", "JobHeldUser"),
+    ("launch failed requeued held", "JobHeldUser"),
+    ("user env retrieval failed requeued held", "JobHeldUser"),
+    ("launch failure limit exceeded requeued held", "JobHoldMaxRequeue"),
+    ("Nodes required for job are ", "Resources"),
+)
+
+
 def reason_word(value: str) -> str:
-    """`ReqNodeNotAvail, UnavailableNodes:n1` → `ReqNodeNotAvail`; brackets go."""
+    """`ReqNodeNotAvail, UnavailableNodes:n1` → `ReqNodeNotAvail`; brackets go, and a sentence is its word."""
+    for sentence, word in _REASON_SENTENCES:
+        if value.startswith(sentence):
+            return word
     return re.split(r"[,\s(;]", value.strip("()"), maxsplit=1)[0]
 
 

@@ -104,7 +104,9 @@ class Site:
         """All that the targets hold and the state file says."""
         with closing(sqlite3.connect(self.archive)) as db:
             dump = sorted(_rows(db))
-        jobs = sorted(({**job, "id": 0} for job in self.double.jobs), key=lambda j: (j["jobId"], j["startTime"]))
+        jobs = sorted(
+            ({**job, "id": 0} for job in self.double.jobs), key=lambda j: (j["jobId"], j["startTime"])
+        )
         memory = json.loads((self.state / f"{CLUSTER}.json").read_bytes())
         for part in memory["backends"].values():
             part["identity"] = ""

@@ -1,4 +1,4 @@
-"""Fixture `site`: 24.11's recording before cc-backend 1.5.4 and an archive, for modules that name this one."""
+"""Fixture `site`: 24.11's recording, a double of 1.5.4 and an archive, for modules that name this one."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ pytest_plugins = ["cc_fixtures"]
 LIST, START, STOP = "GET /api/jobs/?", "POST /api/jobs/start_job/", "POST /api/jobs/stop_job/"
 PAGE = {"body": b"<html>Welcome to the proxy</html>", "headers": {"Content-Type": "text/html"}}
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "401": ({"status": 401, "body": b'{"error":"token expired"}'}, "the token is refused (401: token expired)"),
+    "401": ({"status": 401, "body": b'{"error":"expired"}'}, "the token is refused (401: expired)"),
     "403": ({"status": 403}, "the token is refused (403: )"),
     "404": ({"status": 404, **PAGE}, "answers 404"),
     "redirect": ({"status": 302, "headers": {"Location": "https://elsewhere.example.org/"}},

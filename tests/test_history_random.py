@@ -52,7 +52,8 @@ PASSES = (
     "late list",
     "limited",
 )
-STEPS = st.tuples(st.sampled_from([*RUNNING, *OTHERS, "run", "flash", "flash", "accounting", *PASSES]), st.integers(0, 5))
+WORDS = (*RUNNING, *OTHERS, "run", "flash", "flash", "accounting", *PASSES)
+STEPS = st.tuples(st.sampled_from(WORDS), st.integers(0, 5))
 
 
 def for_each(slurm: FakeSlurm, states: tuple[str, ...], verb: Callable[[int], object]) -> None:

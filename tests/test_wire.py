@@ -198,7 +198,7 @@ def test_memory_is_counted_in_mib(text: str, mib: int) -> None:
         ("(Priority)", "Priority"),
         ("ReqNodeNotAvail, UnavailableNodes:n1", "ReqNodeNotAvail"),
         ("ReqNodeNotAvail(Unavailable:n1)", "ReqNodeNotAvail"),
-        ("Nodes required for job are DOWN", "Nodes"),
+        ("Nodes required for job are DOWN", "Resources"),
         ("", ""),
     ],
 )
