@@ -190,4 +190,5 @@ def _placement(name: str, ledger: Ledger, settings: Settings, seen: _Seen) -> It
         first = placement.resources[0]
         text = f"{name}: e.g. job {run.key.job_id} on {first.host}: cores {run.allocations[0].cores} are"
         text += f" hardware threads {first.hwthreads}, accelerators {list(first.accelerators)}"
-        yield Finding(not problems, "; ".join([text, *problems]))
+        remedy = "name them under `accelerators`" if any("accelerator" in p for p in problems) else ""
+        yield Finding(not problems, "; ".join([text, *problems]), remedy)

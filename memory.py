@@ -20,6 +20,7 @@ import msgspec
 from model import RunKey
 
 SCHEMA = 1
+_REMEDY = "is state_dir a folder of this user's, with room left?"
 
 
 class StateError(Exception):
@@ -117,7 +118,7 @@ def load(path: Path, cluster: str) -> tuple[Memory, str]:
     except FileNotFoundError:
         return Memory(cluster=cluster), ""
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}") from error
+        raise StateError(f"{path}: {error.strerror}; {_REMEDY}") from error
     try:
         memory = msgspec.json.decode(data, type=Memory)
         _check_keys(memory, cluster)
@@ -145,13 +146,14 @@ def save(path: Path, memory: Memory) -> None:
     try:
         write_whole(path, data)
     except OSError as error:
-        raise StateError(f"{path}: cannot be written: {error.strerror}") from error
+        raise StateError(f"{path}: cannot be written: {error.strerror}; {_REMEDY}") from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """A temporary name in the same folder, fsync, rename: a reader sees the old file or the new one."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
+        _give_to_owner(handle, path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -162,14 +164,22 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
+def _give_to_owner(handle: int, folder: Path) -> None:
+    """One pass by hand as root must not shut out the user whose folder it is."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock. Raise LockHeldError at once where another pass has it, StateError where nobody can."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        _give_to_owner(handle, path.parent)
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}") from error
+        raise StateError(f"{path}: {error.strerror}; {_REMEDY}") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,26 +25,31 @@ SECTIONS = ("start", "change", "stop", "held", "refused")
 
 
 class Hourly(logging.Filter):
-    """The same fault again is said hourly, not every minute. `said` outlives the pass in the state file."""
+    """The same fault again is a warning hourly, not every minute. `said` outlives the pass in the state file.
 
-    def __init__(self, said: MutableMapping[str, int], now: int) -> None:
+    In between it is said as information, which -q leaves out: who looks must not be left without a reason.
+    """
+
+    def __init__(self, said: MutableMapping[str, int], now: int, quiet: bool) -> None:
         super().__init__()
-        self._said, self._now = said, now
+        self._said, self._now, self._quiet = said, now, quiet
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         text = record.getMessage()
         if 0 <= self._now - self._said.get(text, 0) < SAID_AGAIN_S:
-            return False
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args = f"still so: {text}", ()
+            return not self._quiet
         self._said[text] = self._now
         return True
 
 
 @contextmanager
-def said_hourly(said: MutableMapping[str, int], now: int) -> Iterator[None]:
+def said_hourly(said: MutableMapping[str, int], now: int, quiet: bool) -> Iterator[None]:
     """While it lasts, no handler repeats what was said within the hour."""
-    hourly = Hourly(said, now)
+    hourly = Hourly(said, now, quiet)
     handlers = logging.getLogger().handlers
     for handler in handlers:
         handler.addFilter(hourly)

@@ -6,6 +6,7 @@ process group. What the bytes mean is for the readers in slurm/.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+
+log = logging.getLogger(__name__)
 
 STDERR_LINES = 3
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -61,9 +64,11 @@ class LocalShell:
     def run(self, argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] | None = None) -> Answer:
         began = self._clock()
         answer = _run_whole(argv, timeout_s, {**self._environment, **(extra or {})})
+        took_s = self._clock() - began
+        log.debug("%s: %.2f s, %d bytes, exit code %d", argv[0], took_s, len(answer.stdout), answer.code)
         self.tally.commands += 1
         self.tally.bytes_read += len(answer.stdout)
-        self.tally.seconds += self._clock() - began
+        self.tally.seconds += took_s
         return answer
 
 

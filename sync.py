@@ -38,6 +38,7 @@ from survey import Filters
 from targets import Target
 
 OK, FAULT, USAGE, NO_QUEUE, UNSAFE = range(5)
+INTERRUPTED = 130  # as a shell reports SIGINT
 
 log = logging.getLogger("slurm-sync")
 
@@ -116,7 +117,7 @@ def _pass(settings: Settings, args: Namespace, state: Path) -> int:
     except SourceError as error:
         log.error("%s", error)
         return NO_QUEUE
-    with reporting.said_hourly({} if args.debug else memory.said, now):
+    with reporting.said_hourly({} if args.debug else memory.said, now, args.quiet):
         _say_warnings(settings)
         if problem:
             log.warning("%s", problem)
@@ -194,6 +195,8 @@ def make_source(settings: Settings, deadline: Deadline) -> Source:
     """The live cluster or a recording."""
     slurm = settings.slurm
     if slurm.recording is not None:
+        if not slurm.recording.is_dir():
+            raise ConfigError(f"{settings.file}: slurm.recording: {slurm.recording} is no folder")
         return Recording(slurm.recording, settings.clustername)
     programs = Programs(slurm.squeue, slurm.sacct, slurm.scontrol, slurm.sinfo, slurm.sdiag)
     shell = LocalShell(os.environ)
@@ -238,5 +241,17 @@ def _attach(settings: Settings) -> Callable[[Run], Run]:
     return attach
 
 
+def run() -> int:
+    """main(), for a person who stops it or stops reading."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        log.error("interrupted; what was done so far is remembered")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the exit complains as well
+        return FAULT
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -87,7 +87,7 @@ class Client:
         except Busy as error:
             reply = self._again(error, budget, lambda: self._once(method, path, body, deadline))
         if reply.status in (401, 403):
-            raise TargetError(f"the token is refused ({reply.status}: {reply.said()})")
+            raise TargetError(f"the token is refused ({reply.status}: {reply.said()}); is apikey right?")
         if 300 <= reply.status < 400:
             raise TargetError(f"{self._base} redirects ({reply.status}); configure the address it points to")
         return reply

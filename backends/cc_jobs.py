@@ -56,7 +56,7 @@ def _judge_bad_start(key: RunKey, said: str) -> Outcome:
     if "no such cluster" in said or "unknown cluster" in said:
         raise TargetError(said)
     if "unknown field" in said:
-        raise TargetError(f"it is of another version than it seemed ({said}); set `version`")
+        raise TargetError(f"it is of another version than it seemed ({said}); set `version`, or correct it")
     if "no subcluster found" in said:
         return Outcome(key, "refused", said, retry_within_s=HOUR_S)  # clusters are extended
     return Outcome(key, "refused", said or "400")

@@ -112,7 +112,7 @@ class ClusterCockpit:
             path = f"/jobs/?cluster={self._name}&{query}&items-per-page={PAGE}&page={page}"
             reply = self._client.get(path, deadline)
             if reply.status != 200:
-                raise TargetError(f"its list of jobs answers {reply.status}: {reply.said()}")
+                raise TargetError(f"its list of jobs answers {reply.status}: {reply.said()}; is host right?")
             jobs = _decode(reply, _JobList).jobs or []
             found += jobs
             if len(jobs) < PAGE:

@@ -72,7 +72,7 @@ def test_a_server_that_is_not_there_is_one_line(scene: Scene) -> None:
     (line,) = scene.lines()
     assert line.endswith("ERROR   cc-backend: http://127.0.0.1:9/api: no connection")
     assert scene.other_jobs() == {str(run)}
-    assert scene.sync() == sync.FAULT
+    assert scene.sync("--quiet") == sync.FAULT
     assert scene.lines() == []  # the same fault again is said hourly
 
 

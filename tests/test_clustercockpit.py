@@ -209,7 +209,7 @@ def test_an_unknown_cluster_concerns_the_target(server: Server) -> None:
 @pytest.mark.parametrize(("version", "wrong"), [("1.4.4", "1.5"), ("1.5.4", "1.4")])
 def test_the_wrong_version_concerns_the_target_and_says_so(version: str, wrong: str) -> None:
     server = Server(version, version=wrong)
-    with pytest.raises(TargetError, match=r"of another version than it seemed .*; set `version`"):
+    with pytest.raises(TargetError, match=r"another version than it seemed .*; set `version`, or correct it"):
         server.start(server.make(key(), Facts(wrong)))
     server.close()
 

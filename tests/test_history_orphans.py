@@ -191,12 +191,12 @@ def test_a_dry_run_says_what_would_be_refused_and_holds_them(history: History) -
 def test_a_test_sync_of_one_job_writes_nothing_else_off(history: History, orphan: RunKey) -> None:
     history.passes(24, HOUR_S)
     new = history.slurm.run()
-    history.slurm.pass_by(2 * HOUR_S)
-    history.sync("-j", str(new.job_id))
-    history.sync("--dry-run", "--json", "-j", str(new.job_id))
-    plan = json.loads(history.out)["backends"]["books"]
+    history.sync("--direction", "start", after_s=HOUR_S)  # the orphan's time has come
+    plan = history.plan("-j", str(new.job_id))
     assert (plan["stops"], plan["held"]) == ([], [])
+    assert history.sync("-j", str(new.job_id)) == sync.OK
     assert orphan in history.ledger.running()
+    assert history.would_stop("-j", str(orphan.job_id)) == [orphan.job_id]
 
 
 def test_starting_only_writes_nothing_off_and_refuses_nothing(history: History) -> None:
