@@ -6,24 +6,28 @@ How they are put, in as few commands as there are questions, is gather.py's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 
 import plan as planning
 from backends.base import Ledger
 from gather import Accounting
 from model import RunKey
-from plan import Selection
+from plan import ASKED_A_PASS, Selection
 from survey import View
 from targets import Target
 
 DETAILS_A_PASS = 2_000
+AGAIN_A_PASS = 100  # of the ASKED_A_PASS runs that accounting is asked for by id
 
 Ledgers = Sequence[tuple[Target, Ledger]]
 
 
 def ids_for_details(ledgers: Ledgers, view: View, selection: Selection) -> set[int]:
     """Of runs that some ledger may have to start, oldest first, and of those that were resized."""
-    wanted = {key for target, _ in ledgers for key in selection.cut(target.wanted)}
-    oldest = sorted(wanted, key=lambda key: (key.start_time, key.job_id))[:DETAILS_A_PASS]
+    in_turn = chain.from_iterable(zip_longest(*(selection.cut(target.wanted) for target, _ in ledgers)))
+    # In turn: a ledger that cannot take its old runs must not keep the others from their new ones.
+    wanted = dict.fromkeys(key for key in in_turn if key is not None)
+    oldest = [*wanted][:DETAILS_A_PASS]
     resized = {
         key
         for target, ledger in ledgers
@@ -31,20 +35,28 @@ def ids_for_details(ledgers: Ledgers, view: View, selection: Selection) -> set[i
         for key, _, differs in planning.changed_runs(view, target.known)
         if differs
     }
-    return {key.job_id for key in (*oldest, *resized)}
+    return {key.job_id for key in [*oldest, *sorted(resized)][:DETAILS_A_PASS]}
 
 
-def runs_for_accounting(ledgers: Ledgers, selection: Selection) -> list[RunKey]:
-    """Missing runs and refused ones that are due, of all ledgers alike: longest unasked first."""
+def runs_for_accounting(ledgers: Ledgers, selection: Selection, now: int) -> list[RunKey]:
+    """Missing runs of all ledgers alike, longest unasked first, and among them some that are tried again."""
     asked_at: dict[RunKey, int] = {}
     for target, _ in ledgers:
-        for key in (*target.missing, *target.retries):
+        for key in target.missing:
             watched = target.part.watched.get(str(key))
             at = watched.asked_at if watched is not None else 0
             asked_at[key] = min(at, asked_at.get(key, at))
+    missing = sorted(asked_at, key=lambda key: (asked_at[key], key))
+    again = _in_rotation(sorted({key for target, _ in ledgers for key in target.retries}), now)
     ids = set(selection.ids())
-    wanted = (key for key in asked_at if not selection.jobs or key.job_id in ids)
-    return sorted(wanted, key=lambda key: (asked_at[key], key))
+    both = (*missing[: ASKED_A_PASS - AGAIN_A_PASS], *again, *missing[ASKED_A_PASS - AGAIN_A_PASS :])
+    return [key for key in dict.fromkeys(both) if not selection.jobs or key.job_id in ids]
+
+
+def _in_rotation(keys: list[RunKey], now: int) -> list[RunKey]:
+    """Another part of them each minute: nothing notes when these were last asked for."""
+    begin = now // 60 * AGAIN_A_PASS % max(1, len(keys))
+    return (keys[begin:] + keys[:begin])[:AGAIN_A_PASS]
 
 
 def ended_runs(

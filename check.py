@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from backends.base import Backend, Facts, Finding, Ledger, TargetError
+from applying import say_unexpected
+from backends.base import UNEXPECTED, Backend, Facts, Finding, Ledger, TargetError
 from hardware import Hardware, by_host, place
 from memory import StateError, load
 from model import Job, Node, Run
@@ -44,11 +45,18 @@ def findings(settings: Settings, source: Source, backends: list[tuple[str, Backe
     seen = _Seen()
     yield from _slurm(source, seen)
     for name, backend in backends:
-        for finding in backend.check():
-            yield Finding(finding.ok, f"{name}: {finding.text}", finding.remedy)
-        if isinstance(backend, Ledger):
-            yield from _orphans(name, backend, settings, seen)
-            yield from _placement(name, backend, settings, seen)
+        try:
+            yield from _backend(name, backend, settings, seen)
+        except UNEXPECTED as error:
+            yield Finding(False, f"{name}: {say_unexpected(error)}")
+
+
+def _backend(name: str, backend: Backend, settings: Settings, seen: _Seen) -> Iterator[Finding]:
+    for finding in backend.check():
+        yield Finding(finding.ok, f"{name}: {finding.text}", finding.remedy)
+    if isinstance(backend, Ledger):
+        yield from _orphans(name, backend, settings, seen)
+        yield from _placement(name, backend, settings, seen)
 
 
 def _files(settings: Settings) -> Iterator[Finding]:

@@ -15,8 +15,8 @@ import msgspec
 import asking
 import plan as planning
 import remember
-from applying import Applying
-from backends.base import Deadline, Ledger
+from applying import Applying, say_unexpected
+from backends.base import UNEXPECTED, Deadline, Ledger, TargetError
 from drafting import Drafting, Reading
 from gather import WHOLE_A_PASS, Accounting, beside, read_accounting, read_details, read_queue, read_unknown
 from hardware import Hardware
@@ -175,7 +175,7 @@ class Pass:
     def _read_accounting(self) -> Accounting:
         selection, now = self._rules.selection, self._now
         ledgers = list(self._ledgers())
-        missing = asking.runs_for_accounting(ledgers, selection)
+        missing = asking.runs_for_accounting(ledgers, selection, now)
         windows = [] if selection.jobs else [target.window for target, _ in ledgers]
         look_back = (now - self._rules.catch_up_max_s, now)
         jobs = selection.ids() if ledgers else ()
@@ -251,20 +251,29 @@ class Pass:
             runs_by_host(job for job in jobs if job.state in HOLDS_NODES),
         )
         for target in self._pages():
-            self._fault(target.guarded(self._publish_on, target, snapshot))
+            if target.error is None:
+                self._fault(self._publish_on(target, snapshot))
 
-    def _publish_on(self, target: Target, snapshot: Snapshot) -> None:
-        if target.page is not None:
+    def _publish_on(self, target: Target, snapshot: Snapshot) -> str | None:
+        """A failure here is none of the target's jobs: those are served, and their mark moves on."""
+        if target.page is None:
+            return None
+        try:
             target.published = target.page.publish(snapshot, self._deadline)
-            if target.published:
-                target.part.published_at = self._now
+        except TargetError as error:
+            target.page_error = f"{target.name}: {error}"
+        except UNEXPECTED as error:
+            target.page_error = f"{target.name}: {say_unexpected(error)}"
+        if target.published:
+            target.part.published_at = self._now
+        return target.page_error
 
     def _remember(self) -> None:
         told_of = {*self._view.alive, *self._view.ended, *self._accounting.pieces}
         for target in self.report.targets:
             if target.ledger is not None and self._rules.jobs:
                 self._remember_ledger(target, told_of)
-            elif target.ledger is None and target.published and target.error is None:
+            elif target.ledger is None and target.published:
                 target.part.completed_at = self._now
         keep_s = self._rules.catch_up_max_s
         remember.note_opt_outs(self._memory, self._view.opted_out, self._now, keep_s)
@@ -281,6 +290,8 @@ class Pass:
         if self._may_move_mark(target):
             remember.move_mark(part, target.window[1], self._view.read_at)
             part.completed_at = self._now
+        elif target.error is None and rules.selection.is_whole:
+            remember.begin_mark(part, target.window[0], self._view.read_at)
         remember.note_completing(part, self._view, known)
         remember.tidy(part, target.running, told_of, rules.cluster, self._now)
 

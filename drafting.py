@@ -12,7 +12,8 @@ from typing import TypeVar
 import msgspec
 
 import plan as planning
-from backends.base import Change, Ledger, Start
+from applying import say_unexpected
+from backends.base import UNEXPECTED, Change, Ledger, Start
 from gather import Accounting
 from hardware import Hardware, by_host, place
 from memory import BackendMemory
@@ -59,9 +60,12 @@ class Drafting(msgspec.Struct, frozen=True):
             runs, came = [], {}
         wanted = self._cut(sorted(runs, key=lambda run: (run.key.start_time, run.key.job_id)))
         hardware = msgspec.structs.replace(self.hardware, topology=by_host(target.facts.topology))
-        starts = tuple(self._start(run, target, ledger, hardware) for run in wanted)
+        starts = tuple(s for run in wanted if (s := self._try_start(run, target, ledger, hardware)))
         lost = self._write_offs(target, endings) if direction != "start" else []
-        unsafe = planning.unsafe_write_offs(target.name, len(lost), len(target.running), self.selection.force)
+        doubtful = planning.suspected(target.missing, target.part, self.orphan_after_s) if lost else 0
+        unsafe = planning.unsafe_write_offs(
+            target.name, max(len(lost), doubtful), len(target.running), self.selection.force
+        )
         ends = [*endings.values(), *([] if unsafe else lost)]
         ends += [came[start.run.key][1] for start in starts if start.run.key in came]
         ends.sort(key=lambda ending: (ending.end_time, ending.key))
@@ -74,7 +78,8 @@ class Drafting(msgspec.Struct, frozen=True):
             self._held(target, {ending.key for ending in ends}),
             self._refused(target),
             unsafe,
-            cut=any(len(self._cut(work)) < len(work) for work in (target.wanted, runs, ends)),
+            cut=len(starts) < len(wanted)
+            or any(len(self._cut(work)) < len(work) for work in (target.wanted, runs, ends)),
         )
 
     def _cut(self, items: Sequence[T]) -> Sequence[T]:
@@ -161,6 +166,14 @@ class Drafting(msgspec.Struct, frozen=True):
             return run_of(job), self.reading.view.ended[key]
         except HostlistError as error:
             self.warn(f"{key}: {error}")
+            return None
+
+    def _try_start(self, run: Run, target: Target, ledger: Ledger, hardware: Hardware) -> Start | None:
+        """One run that cannot be mapped or rendered must not keep the others."""
+        try:
+            return self._start(run, target, ledger, hardware)
+        except UNEXPECTED as error:
+            self.warn(f"{target.name}: {run.key} cannot be started: {say_unexpected(error)}")
             return None
 
     def _start(self, run: Run, target: Target, ledger: Ledger, hardware: Hardware) -> Start:

@@ -29,7 +29,7 @@ class Accounting(msgspec.Struct):
 
     pieces: dict[RunKey, Accounted] = {}  # that ended within a window
     whole: dict[RunKey, Accounted] = {}  # of the jobs that were asked for
-    startless: dict[int, int] = {}  # job id → the end of a requeued run whose start accounting has lost
+    startless: dict[int, list[int]] = {}  # job id → the ends of requeued runs whose start accounting has lost
     asked: set[RunKey] = set()  # missing runs that were asked for, and answered
     backlog: int = 0  # what slurmdbd does not know yet
     faults: list[str] = []
@@ -42,7 +42,11 @@ class Accounting(msgspec.Struct):
         if not self.is_complete:
             return {}
         silent = (key for key in missing if key in self.asked and key not in self.whole)
-        return {key: self.startless.get(key.job_id, 0) for key in silent}
+        return {key: self._end_after(key) for key in silent}
+
+    def _end_after(self, key: RunKey) -> int:
+        ends = (end for end in self.startless.get(key.job_id, []) if end >= key.start_time)
+        return min(ends, default=0)
 
     @property
     def is_complete(self) -> bool:
@@ -75,6 +79,9 @@ def read_details(
         nodes, faults = _or_fault(source.read_nodes)
     by_name = {node.name: node for node in nodes or ()}
     runs, more = _or_fault(lambda: source.read_details(ids, by_name))
+    if nodes is None:
+        # Up to 23.11 cores cannot be told without the nodes; such a run waits, its ids come once or never.
+        runs = tuple(run for run in runs or () if all(a.cores is not None for a in run.allocations))
     return runs or (), nodes, faults + more
 
 
@@ -93,10 +100,13 @@ def read_accounting(
     found = Accounting()
     if not source.has_accounting:
         return found
+    if windows or missing:
+        # Before sacct: what slurmctld had handed over by now is in every answer that follows. Without it
+        # nothing may be concluded from silence, but what sacct does tell is evidence all the same.
+        backlog, faults = _or_fault(source.read_backlog)
+        found.backlog = backlog or 0
+        found.faults += faults
     try:
-        if windows or missing:
-            # Before sacct: what slurmctld had handed over by now is in every answer that follows.
-            found.backlog = source.read_backlog()
         for since, until in merge_windows(windows):
             found.pieces |= {r.key: r for r in source.read_window(since, until) if r.key.start_time}
         _read_missing(source, missing[:ASKED_A_PASS], found, look_back[1])
@@ -120,7 +130,7 @@ def _read_whole(source: Source, ids: Sequence[int], span: tuple[int, int], found
         if record.key.start_time:
             found.whole[record.key] = record
         else:
-            found.startless[record.key.job_id] = record.end_time
+            found.startless.setdefault(record.key.job_id, []).append(record.end_time)
 
 
 def read_unknown(source: Source, keys: Sequence[RunKey], found: Accounting, now: int) -> None:

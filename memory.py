@@ -94,6 +94,10 @@ class BackendMemory(msgspec.Struct):
     completed_at: int = 0  # the last pass that this target got whole
 
 
+class _Head(msgspec.Struct):
+    schema: int = SCHEMA
+
+
 class Memory(msgspec.Struct):
     """The state file."""
 
@@ -120,12 +124,13 @@ def load(path: Path, cluster: str) -> tuple[Memory, str]:
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}; {_REMEDY}") from error
     try:
+        schema = msgspec.json.decode(data, type=_Head).schema  # alone first: a newer one has another shape
+        if schema > SCHEMA:
+            raise StateError(f"{path}: written by a newer release (schema {schema}); remove it or update")
         memory = msgspec.json.decode(data, type=Memory)
         _check_keys(memory, cluster)
     except (msgspec.DecodeError, ValueError) as error:
         return Memory(cluster=cluster), f"{path}: not a state file ({error}); begun anew"
-    if memory.schema > SCHEMA:
-        raise StateError(f"{path}: written by a newer release (schema {memory.schema}); remove it or update")
     if memory.cluster != cluster:
         return Memory(cluster=cluster), f"{path}: belongs to {memory.cluster!r}; begun anew"
     return memory, ""
@@ -166,8 +171,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _give_to_owner(handle: int, folder: Path) -> None:
     """One pass by hand as root must not shut out the user whose folder it is."""
-    owner = folder.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
+    owner, file = folder.stat(), os.fstat(handle)
+    ours = file.st_uid == 0 and file.st_nlink == 1 and file.st_size == 0  # not what somebody linked there
+    if os.geteuid() == 0 and owner.st_uid != 0 and ours:
         os.fchown(handle, owner.st_uid, owner.st_gid)
 
 

@@ -1,7 +1,7 @@
 """What to do for a ledger: known state + listing + endings + memory → starts, changes, stops. Pure.
 
 Absence is no evidence: a run is stopped only by an ending that Slurm reports for exactly this run, or
-written off under a guard. Nothing here reads or writes; sync.py passes in what was read.
+written off under a guard. Nothing here reads or writes; what was read is passed in.
 """
 
 from __future__ import annotations
@@ -227,6 +227,12 @@ def write_offs(
         if watched.last_seen and watched.missing_s >= orphan_after_s:
             lost.append(Ending(key, "FAILED", max(watched.last_seen, key.start_time), "written off"))
     return lost
+
+
+def suspected(missing: Iterable[RunKey], part: BackendMemory, orphan_after_s: int) -> int:
+    """Runs on their way to be written off: asked for some at a time, they do not ripen together."""
+    watched = (part.watched.get(str(key), _NEVER) for key in missing)
+    return sum(bool(w.last_seen) and w.missing_s >= orphan_after_s // 2 for w in watched)
 
 
 def unsafe_write_offs(ledger: str, lost: int, running: int, force: bool) -> str | None:

@@ -80,6 +80,12 @@ def merge_windows(windows: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+def begin_mark(part: BackendMemory, since: int, read_at: int) -> None:
+    """The first look back stands from the first pass on, whole or not: else its "now" would creep on."""
+    if part.mark is None:
+        part.mark = min(since + OVERLAP_S, read_at - 1)
+
+
 def move_mark(part: BackendMemory, until: int, read_at: int) -> None:
     """To the end of what was read, at most to the moment before the listing; never back."""
     target = min(until, read_at - 1)
@@ -243,7 +249,7 @@ def tidy(
     part.completing = {
         n: at
         for n, at in part.completing.items()
-        if n not in part.stopped and n not in part.accepted and now - at < KEEP_REFUSED_S
+        if now - at < KEEP_REFUSED_S and not any(n in p for p in (part.stopped, part.accepted, part.refused))
     }
     part.failing = {n: c for n, c in part.failing.items() if n in told | listed | part.refused.keys()}
     part.owed = {n: o for n, o in part.owed.items() if n in listed or n in part.accepted}

@@ -77,7 +77,7 @@ def summary(report: Report) -> str:
 
 
 def _target_summary(target: Target, dry_run: bool) -> str:
-    if target.error is not None:
+    if target.error is not None or (target.page_error is not None and target.ledger is None):
         return "failed"
     if dry_run:
         plan = target.plan

@@ -227,18 +227,26 @@ def _attach(settings: Settings) -> Callable[[Run], Run]:
     if directory is None:
         return lambda run: run
 
+    read: dict[int, tuple[str | None, str | None]] = {}  # once a pass: tasks of an array share them
+
     def attach(run: Run) -> Run:
         owner = statesave.owner_id(run)
-        script = environment = None
-        if settings.script == "full":
-            script = statesave.read_script(directory, owner, settings.script_max_bytes)
-        if settings.environment != "none":
-            environment = statesave.read_environment(
-                directory, owner, settings.environment_max_bytes, settings.environment
-            )
+        if owner not in read:
+            read[owner] = _read_texts(directory, owner, settings)
+        script, environment = read[owner]
         return msgspec.structs.replace(run, script=script, environment=environment)
 
     return attach
+
+
+def _read_texts(directory: Path, owner: int, settings: Settings) -> tuple[str | None, str | None]:
+    script = environment = None
+    if settings.script == "full":
+        script = statesave.read_script(directory, owner, settings.script_max_bytes)
+    if settings.environment != "none":
+        cap = settings.environment_max_bytes
+        environment = statesave.read_environment(directory, owner, cap, settings.environment)
+    return script, environment
 
 
 def run() -> int:

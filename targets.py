@@ -34,6 +34,9 @@ class Target:
         self.applied = Applied()
         self.published = ""
         self.error: str | None = None
+        self.page_error: str | None = (
+            None  # why its page could not be shown; its jobs are served all the same
+        )
 
     def guarded(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> str | None:
         """Do it unless the target has failed before; a failure ends its pass and is given back, once."""

@@ -39,6 +39,7 @@ from backends.cc_spread import spread
 from model import Ending, Placement, Run, RunKey, Snapshot
 
 PAGE = 5_000
+READING_S = 60  # for each question, its repetitions included
 GAP_S = 900  # candidates that started within so much of each other are asked for in one range
 
 Generation = Literal["1.2", "1.3", "1.4", "1.5"]
@@ -77,10 +78,9 @@ class ClusterCockpit:
         self._name = quote(cluster, safe="")  # within an address
         self._client = Client(section.host, section.apikey, section.timeout_s, section.ca_file)
         self._generation: str | None = section.version
-        self._asking = Deadline(120)
 
     def identity(self) -> str:
-        return f"{self._section.host.rstrip('/')}#{self._cluster}"
+        return f"{self._section.host.rstrip('/').removesuffix('/api')}#{self._cluster}"
 
     def close(self) -> None:
         self._client.close()
@@ -91,14 +91,14 @@ class ClusterCockpit:
     # What it holds
 
     def read_running(self) -> dict[RunKey, KnownRun]:
-        listed = self._list("state=running", self._asking)
+        listed = self._list("state=running", Deadline(READING_S))
         return {self._key(job): KnownRun(job.jobState) for job in listed}
 
     def read_ended(self, candidates: Collection[RunKey]) -> set[RunKey]:
         """Asked by start alone: a state's word that the version does not know is a 400 for the whole list."""
         found: set[RunKey] = set()
         for first, last in _spans(sorted({key.start_time for key in candidates})):
-            listed = self._list(f"start-time={first}-{last}", self._asking)
+            listed = self._list(f"start-time={first}-{last}", Deadline(READING_S))
             found |= {self._key(job) for job in listed if job.jobState != "running"} & set(candidates)
         return found
 
@@ -126,7 +126,7 @@ class ClusterCockpit:
         if generation == "1.2":
             return Facts(generation)
         try:
-            reply = self._client.get(f"/clusters/?cluster={self._name}", self._asking)
+            reply = self._client.get(f"/clusters/?cluster={self._name}", Deadline(READING_S))
         except Unanswered as error:
             return facts_of_old(generation, saved, str(error))
         if reply.status == 404 and self._section.version is None and generation != "1.5" and saved is None:
@@ -142,7 +142,7 @@ class ClusterCockpit:
     def _find_generation(self) -> str:
         """By which routes are there; asked without a side effect. "1.3" stands for 1.3 and 1.4."""
         if self._generation is None:
-            reply = self._client.get("/nodestate/", self._asking)
+            reply = self._client.get("/nodestate/", Deadline(READING_S))
             if reply.status not in (404, 405):
                 raise TargetError(f"which version it is cannot be told ({reply.status}); set `version`")
             self._generation = "1.5" if reply.status == 405 else "1.3"

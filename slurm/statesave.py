@@ -23,6 +23,9 @@ EnvironmentMode = Literal["none", "redacted", "full"]
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASS|_PWD|KEY|CRED|AUTH|COOKIE|JWT|SIGNATURE", re.IGNORECASE)
 
 
+_URL_PASSWORD = re.compile(r"://[^/\s]*:[^@\s]*@")
+
+
 class StateSaveError(Exception):
     """The directory cannot be read at all."""
 
@@ -56,8 +59,9 @@ def read_environment(directory: Path, job_id: int, max_bytes: int, mode: Environ
 
 
 def _redacted(entry: str) -> str:
-    name, equals, _ = entry.partition("=")
-    return f"{name}=***" if equals and _SECRET_NAME.search(name) else entry
+    name, equals, value = entry.partition("=")
+    secret = _SECRET_NAME.search(name) or _URL_PASSWORD.search(value)
+    return f"{name}=***" if equals and secret else entry
 
 
 def _read(directory: Path, job_id: int, name: str, max_bytes: int) -> bytes | None:
