@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 import plan as planning
 from backends.base import Ledger
 from gather import Accounting
-from model import RunKey
+from model import ACTIVE, Job, RunKey
 from plan import ASKED_A_PASS, Selection
 from survey import View
 from targets import Target
@@ -81,3 +81,18 @@ def ended_runs(
         for key, record in records.items()
         if record.has_ended and planning.wants_run(selection, record)
     }
+
+
+def what_is_known(name: str, jobs: Sequence[Job], view: View, accounting: Accounting) -> str:
+    """In a few words, what Slurm says of a job that --jobid names: why it may be that nothing is done."""
+    one = Selection(jobs=(name,))
+    listed = [job for job in jobs if planning.wants_job(one, job)]
+    if not listed:
+        told = any(planning.wants_run(one, record) for record in accounting.whole.values())
+        return "has ended, accounting tells" if told else "neither in the queue nor known to accounting"
+    keys = {job.key for job in listed}
+    if keys & view.opted_out:
+        return "has opted out"
+    if any(job.state in ACTIVE and job.key not in view.active for job in listed):
+        return "left out by node_regex or ignore_hosts"
+    return f"{', '.join(sorted({job.state for job in listed}))} in the queue"

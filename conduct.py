@@ -219,6 +219,8 @@ class Pass:
         for target, ledger in self._ledgers():
             self._fault(target.guarded(self._draft, target, ledger, drafting))
         self.report.opted_out = len(self._view.opted_out)
+        for name in rules.selection.jobs:
+            log.info("%s: %s", name, asking.what_is_known(name, self._jobs, self._view, self._accounting))
 
     def _draft(self, target: Target, ledger: Ledger, drafting: Drafting) -> None:
         if target.wanted or target.news or target.known:

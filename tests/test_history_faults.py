@@ -136,3 +136,10 @@ def test_a_state_file_that_root_writes_belongs_to_its_folders_owner(tmp_path: Pa
     os.chown(tmp_path, 65534, 65534)
     save(tmp_path / "noctua.json", Memory(cluster="noctua"))
     assert (tmp_path / "noctua.json").stat().st_uid == 65534
+
+
+def test_a_test_sync_says_what_slurm_knows_of_each_job(history: History) -> None:
+    run = history.slurm.run()
+    assert history.sync("-j", f"{run.job_id},99999") == sync.OK
+    assert f"{run.job_id}: RUNNING in the queue" in history.err
+    assert "99999: neither in the queue nor known to accounting" in history.err
