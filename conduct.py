@@ -21,18 +21,14 @@ from drafting import Drafting, Reading
 from gather import WHOLE_A_PASS, Accounting, beside, read_accounting, read_details, read_queue, read_unknown
 from hardware import Hardware
 from memory import Memory
-from model import ACTIVE, ENDED, Job, Run, RunKey, Snapshot
+from model import Job, Run, RunKey, Snapshot
 from plan import Selection
-from remember import Silence
+from remember import Silence, is_due
 from slurm.source import Source
-from survey import Filters, View, runs_by_host, survey
+from survey import Filters, View, runs_by_host, shown_jobs, survey
 from targets import Target
 
 log = logging.getLogger(__name__)
-
-CRON_JITTER_S = 5
-NOT_SHOWN = ENDED | {"REVOKED"}  # by a status page
-HOLDS_NODES = ACTIVE | {"CONFIGURING"}
 
 Tick = Callable[[], None]
 
@@ -115,12 +111,8 @@ class Pass:
         """Status pages that are due; a test sync of single jobs shows nothing."""
         if self._rules.selection.jobs:
             return []
-        return [t for t in self.report.targets if t.page is not None and self._is_due(t, t.page.interval_s())]
-
-    def _is_due(self, target: Target, interval_s: int | None) -> bool:
-        since_s = self._now - target.part.published_at
-        # cron is no metronome; and a clock that was set back must not silence a page.
-        return interval_s is not None and (since_s >= interval_s - CRON_JITTER_S or since_s < 0)
+        targets, now = self.report.targets, self._now
+        return [t for t in targets if t.page is not None and is_due(t.part, t.page.interval_s(), now)]
 
     def _read_queue(self) -> None:
         """The listing and the nodes, and meanwhile what each target lists as running."""
@@ -137,10 +129,7 @@ class Pass:
 
     def _read_targets(self) -> None:
         for target, ledger in self._ledgers():
-            self._fault(target.guarded(self._read_running, target, ledger))
-
-    def _read_running(self, target: Target, ledger: Ledger) -> None:
-        target.running = ledger.read_running()
+            self._fault(target.guarded(target.read_running, ledger))
 
     def _compare(self) -> None:
         """Each target with the listing: what it lacks, and what it holds that is gone."""
@@ -244,17 +233,16 @@ class Pass:
                 self._fault(target.error)
 
     def _publish(self) -> None:
-        jobs = tuple(job for job in self._jobs if job.state not in NOT_SHOWN)
+        jobs = shown_jobs(self._jobs)
         snapshot = Snapshot(
             self._rules.cluster,
             self._now,
             jobs if self._rules.jobs else None,
             self._nodes if self._rules.nodes else None,
-            runs_by_host(job for job in jobs if job.state in HOLDS_NODES),
+            runs_by_host(jobs),
         )
-        for target in self._pages():
-            if target.error is None:
-                self._fault(self._publish_on(target, snapshot))
+        for target in (target for target in self._pages() if target.error is None):
+            self._fault(self._publish_on(target, snapshot))
 
     def _publish_on(self, target: Target, snapshot: Snapshot) -> str | None:
         """A failure here is none of the target's jobs: those are served, and their mark moves on."""
@@ -277,8 +265,7 @@ class Pass:
                 self._remember_ledger(target, told_of)
             elif target.ledger is None and target.published:
                 target.part.completed_at = self._now
-        keep_s = self._rules.catch_up_max_s
-        remember.note_opt_outs(self._memory, self._view.opted_out, self._now, keep_s)
+        remember.note_opt_outs(self._memory, self._view.opted_out, self._now, self._rules.catch_up_max_s)
 
     def _remember_ledger(self, target: Target, told_of: set[RunKey]) -> None:
         part, rules = target.part, self._rules

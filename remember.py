@@ -29,6 +29,7 @@ BLAMED_PASSES = 3
 SLURM_FAILURES = 3  # in a row, after which Slurm is asked every
 SLURM_PAUSE_S = 300
 SAID_AGAIN_S = 3_600
+CRON_JITTER_S = 5  # cron is no metronome
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -39,6 +40,13 @@ class Silence(msgspec.Struct, frozen=True):
 
     asked: Collection[RunKey]
     counts: bool
+
+
+def is_due(part: BackendMemory, interval_s: int | None, now: int) -> bool:
+    """Whether a status page is to be shown again; None: it shows nothing."""
+    since_s = now - part.published_at
+    # A clock that was set back must not silence a page.
+    return interval_s is not None and (since_s >= interval_s - CRON_JITTER_S or since_s < 0)
 
 
 def part_for(memory: Memory, name: str, identity: str) -> BackendMemory:

@@ -13,6 +13,8 @@ from slurm.wire import has_opt_out
 
 ALIVE = ACTIVE | {"CONFIGURING", "COMPLETING"}
 HAS_ENDED = ENDED | {"REQUEUED"}
+NOT_SHOWN = ENDED | {"REVOKED"}
+HOLDS_NODES = ACTIVE | {"CONFIGURING"}
 
 
 class Filters(msgspec.Struct, frozen=True):
@@ -89,10 +91,15 @@ def _sort_run(view: View, job: Job, filters: Filters, opted_out: Collection[str]
     view.over[job.job_id] = max(view.over.get(job.job_id, 0), job.start_time)
 
 
-def runs_by_host(active: Iterable[Job]) -> dict[str, int]:
+def shown_jobs(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """What a status page shows: all but what has ended."""
+    return tuple(job for job in jobs if job.state not in NOT_SHOWN)
+
+
+def runs_by_host(jobs: Iterable[Job]) -> dict[str, int]:
     """How many runs hold something on a host."""
     found: dict[str, int] = {}
-    for job in active:
+    for job in (job for job in jobs if job.state in HOLDS_NODES):
         try:
             hosts = expand(job.node_list)
         except HostlistError:

@@ -38,6 +38,9 @@ class Target:
             None  # why its page could not be shown; its jobs are served all the same
         )
 
+    def read_running(self, ledger: Ledger) -> None:
+        self.running = ledger.read_running()
+
     def guarded(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> str | None:
         """Do it unless the target has failed before; a failure ends its pass and is given back, once."""
         if self.error is None:

@@ -99,15 +99,8 @@ def test_a_refusal_holds_until_its_time_and_a_final_one_for_ever(
 @pytest.mark.parametrize(
     ("named", "wanted"),
     [
-        ((), True),
-        (("12",), True),
-        (("9",), True),
-        (("9_3",), True),
-        (("7", "9_3"), True),
-        (("9_4",), False),
-        (("1",), False),
-        (("3",), False),
-        (("9+3",), False),
+        *(((), True), (("12",), True), (("9",), True), (("9_3",), True), (("7", "9_3"), True)),
+        *((("9_4",), False), (("1",), False), (("3",), False), (("9+3",), False)),
     ],
 )
 def test_jobid_means_a_task_by_its_id_its_array_or_its_number(named: tuple[str, ...], wanted: bool) -> None:

@@ -223,6 +223,23 @@ def test_after_three_failures_slurm_is_left_in_peace_for_five_minutes(
     assert remember.must_pause(memory, NOW) == pause_s
 
 
+@pytest.mark.parametrize(
+    ("interval_s", "published_at", "due"),
+    [
+        (0, NOW, True),
+        (300, NOW - 295, True),
+        (300, NOW - 294, False),
+        (300, NOW + 1, True),
+        (300, 0, True),
+        (None, 0, False),
+    ],
+)
+def test_a_page_is_shown_again_after_its_interval(
+    interval_s: int | None, published_at: int, due: bool
+) -> None:
+    assert remember.is_due(BackendMemory(published_at=published_at), interval_s, NOW) is due
+
+
 def test_opt_outs_are_remembered_for_as_long_as_accounting_may_tell_of_them() -> None:
     memory = Memory(opted_out={"1@1": NOW - WEEK_S - 86_400, "2@1": NOW - WEEK_S - 86_401})
     remember.note_opt_outs(memory, [key(3)], NOW, WEEK_S)

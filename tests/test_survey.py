@@ -10,7 +10,7 @@ import pytest
 from fake_source import NOW, FakeSlurm
 
 from model import ACTIVE, ENDED, WAITING, Ending, Job, RunKey
-from survey import Filters, View, runs_by_host, survey
+from survey import Filters, View, runs_by_host, shown_jobs, survey
 
 KEY = RunKey("noctua", 4711, NOW - 60)
 
@@ -133,4 +133,10 @@ def test_ignored_hosts_leave_a_job_out_only_if_it_has_no_other() -> None:
 
 def test_runs_are_counted_on_each_of_their_hosts() -> None:
     jobs = [make_job(), make_job(node_list="n2cn002,n2gpu01"), make_job(node_list="n2cn[2-1]")]
-    assert runs_by_host(jobs) == {"n2cn001": 1, "n2cn002": 2, "n2gpu01": 1}
+    jobs += [make_job(state="CONFIGURING"), make_job(state="COMPLETING"), make_job(state="PENDING")]
+    assert runs_by_host(jobs) == {"n2cn001": 2, "n2cn002": 3, "n2gpu01": 1}
+
+
+def test_a_status_page_shows_all_but_what_has_ended() -> None:
+    jobs = [make_job(state=word) for word in ("PENDING", "COMPLETING", "REVOKED", "TIMEOUT", "HIBERNATED")]
+    assert [job.state for job in shown_jobs(jobs)] == ["PENDING", "COMPLETING", "HIBERNATED"]
