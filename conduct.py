@@ -203,7 +203,14 @@ class Pass:
         )
         hardware = msgspec.structs.replace(rules.hardware, nodes=nodes)
         drafting = Drafting(
-            reading, rules.selection, rules.filters, hardware, rules.orphan_after_s, rules.attach, self._warn
+            reading,
+            rules.selection,
+            rules.filters,
+            hardware,
+            rules.orphan_after_s,
+            rules.attach,
+            self._warn,
+            self._fault,
         )
         for target, ledger in self._ledgers():
             self._fault(target.guarded(self._draft, target, ledger, drafting))

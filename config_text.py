@@ -26,7 +26,7 @@ def read_text(path: Path) -> tuple[str, int]:
         with path.open("rb") as file:
             return file.read().decode("utf-8-sig"), os.fstat(file.fileno()).st_mode
     except OSError as error:
-        raise Fault("", f"cannot be read: {error.strerror}; name the configuration with -c") from None
+        raise Fault("", f"cannot be read: {error.strerror}; is the path right? -c names it") from None
     except UnicodeDecodeError as error:
         raise Fault("", f"expected UTF-8 text, got something else at byte {error.start}") from None
 

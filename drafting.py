@@ -50,6 +50,7 @@ class Drafting(msgspec.Struct, frozen=True):
     orphan_after_s: int
     attach: Callable[[Run], Run]  # gives a run its script and environment
     warn: Callable[[str], None]
+    fault: Callable[[str], None]  # something was left undone: the exit code tells
 
     def draft(self, target: Target, ledger: Ledger) -> Plan:
         endings = self._endings(target)
@@ -61,13 +62,14 @@ class Drafting(msgspec.Struct, frozen=True):
         wanted = self._cut(sorted(runs, key=lambda run: (run.key.start_time, run.key.job_id)))
         hardware = msgspec.structs.replace(self.hardware, topology=by_host(target.facts.topology))
         starts = tuple(s for run in wanted if (s := self._try_start(run, target, ledger, hardware)))
+        started = {start.run.key for start in starts}
         lost = self._write_offs(target, endings) if direction != "start" else []
         doubtful = planning.suspected(target.missing, target.part, self.orphan_after_s) if lost else 0
         unsafe = planning.unsafe_write_offs(
             target.name, max(len(lost), doubtful), len(target.running), self.selection.force
         )
         ends = [*endings.values(), *([] if unsafe else lost)]
-        ends += [came[start.run.key][1] for start in starts if start.run.key in came]
+        ends += [came[key][1] for key in started if key in came]
         ends.sort(key=lambda ending: (ending.end_time, ending.key))
         stops = self._cut(ends) if direction != "start" else []
         return Plan(
@@ -78,7 +80,7 @@ class Drafting(msgspec.Struct, frozen=True):
             self._held(target, {ending.key for ending in ends}),
             self._refused(target),
             unsafe,
-            cut=len(starts) < len(wanted)
+            cut=any(run.key in came for run in wanted if run.key not in started)
             or any(len(self._cut(work)) < len(work) for work in (target.wanted, runs, ends)),
         )
 
@@ -173,7 +175,7 @@ class Drafting(msgspec.Struct, frozen=True):
         try:
             return self._start(run, target, ledger, hardware)
         except UNEXPECTED as error:
-            self.warn(f"{target.name}: {run.key} cannot be started: {say_unexpected(error)}")
+            self.fault(f"{target.name}: {run.key} cannot be started: {say_unexpected(error)}")
             return None
 
     def _start(self, run: Run, target: Target, ledger: Ledger, hardware: Hardware) -> Start:

@@ -133,7 +133,6 @@ class Run(msgspec.Struct, frozen=True):
     het_job_id: int | None = None
     het_offset: int | None = None
     seen_alive: bool = True  # False: known from accounting alone, so there are no ids
-    threads_per_core: int = 0  # asked for by the job (--threads-per-core, --hint); 0: all that the core has
     info: str = ""  # `Key=Value` lines for people
     script: str | None = None  # None: there is none, or it is not to be sent
     environment: str | None = None

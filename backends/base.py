@@ -86,7 +86,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What became of one start, change or stop.
 
     done: it stands in the target (also when it already stood there) · refused: the target does not take
-    this one now · final: never · failed: transient, the next pass tries again.
+    this one now · final: never · failed: transient, the next pass tries again · lost: a stop of a run that
+    it does not hold; what it accepted is gone, so the next pass starts it again.
     """
 
     key: RunKey

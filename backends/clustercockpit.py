@@ -1,7 +1,7 @@
 """ClusterCockpit's cc-backend, a job ledger reached by its REST API, and a place for node states.
 
 Bodies are decoded strictly there: one field that the generation does not know is a 400 for the whole
-job. Facts by release were read off its sources and asked of running servers.
+job.
 """
 
 from __future__ import annotations

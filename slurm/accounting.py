@@ -115,7 +115,7 @@ def _of_text(row: list[str], cluster: str) -> Accounted | None:
     array_id, task = _parts_of(job, "_")
     het_id, offset = _parts_of(job, "+")
     return record_of(
-        RunKey(cluster, job_id_of(raw), wire.number(start) or 0),
+        RunKey(cluster, wire.job_id(raw), wire.number(start) or 0),
         Plain(
             user=wire.user_name(wire.text(user), uid),
             account=wire.text(account),
@@ -145,13 +145,6 @@ def accounting_word(value: Any) -> str:
         if word in found:
             return word
     return wire.state_word(value)
-
-
-def job_id_of(value: Any) -> int:
-    number = wire.number(value)
-    if not number:
-        raise wire.ShapeError("no job id")
-    return number
 
 
 def _parts_of(job: str, mark: str) -> tuple[int | None, int | None]:

@@ -8,7 +8,7 @@ import msgspec
 
 from model import RunKey
 from slurm import document, wire
-from slurm.accounting import Accounted, Plain, accounting_word, if_it_ran, job_id_of, record_of
+from slurm.accounting import Accounted, Plain, accounting_word, if_it_ran, record_of
 
 
 class _JsonRecord(msgspec.Struct):
@@ -54,7 +54,7 @@ def _of_json(record: _JsonRecord, cluster: str) -> Accounted | None:
     het_id = wire.number((record.het or {}).get("job_id")) or None
     word = accounting_word((record.state or {}).get("current"))
     return record_of(
-        RunKey(cluster, job_id_of(record.job_id), _start(times)),
+        RunKey(cluster, wire.job_id(record.job_id), _start(times)),
         Plain(
             user=wire.text(record.user),
             account=wire.text(record.account),

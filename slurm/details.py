@@ -16,7 +16,6 @@ import msgspec
 from model import ACTIVE, Allocation, Device, Node, Run, RunKey
 from slurm import cpu_ids, document, hostlist, wire
 from slurm.gres import devices
-from slurm.queue import job_id_of
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,6 @@ class Detail(msgspec.Struct):
     job_resources: Any = None
     shared: Any = None
     exclusive: Any = None
-    threads_per_core: Any = None
     restart_cnt: Any = None
     features: Any = None
     licenses: Any = None
@@ -83,17 +81,11 @@ def parse_details(
 
 
 def _if_asked(asked: Collection[int], detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run | None:
-    return run_of(detail, cluster, nodes) if job_id_of(detail.job_id) in asked else None
+    return run_of(detail, cluster, nodes) if wire.job_id(detail.job_id) in asked else None
 
 
 def is_active(detail: Detail) -> bool:
     return wire.state_word(detail.job_state) in ACTIVE
-
-
-def merges_sockets(answer: Detail) -> bool:
-    """21.08's shape: the cores of different sockets have fallen together, unless the plugin is patched."""
-    resources = answer.job_resources
-    return isinstance(resources, dict) and isinstance(resources.get("allocated_nodes"), dict)
 
 
 def run_of(detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run:
@@ -108,7 +100,7 @@ def run_of(detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run:
     array_id = wire.number(detail.array_job_id) or None
     het_id = wire.number(detail.het_job_id) or None
     return Run(
-        key=RunKey(cluster, job_id_of(detail.job_id), start),
+        key=RunKey(cluster, wire.job_id(detail.job_id), start),
         user=wire.user_name(wire.text(detail.user_name), detail.user_id),
         account=wire.text(detail.account),
         partition=wire.text(detail.partition),
@@ -127,7 +119,6 @@ def run_of(detail: Detail, cluster: str, nodes: Mapping[str, Node]) -> Run:
         array_task_id=wire.number(detail.array_task_id) if array_id else None,
         het_job_id=het_id,
         het_offset=wire.number(detail.het_job_offset) if het_id else None,
-        threads_per_core=wire.number(detail.threads_per_core) or 0,
         info=_info(detail),
     )
 

@@ -176,7 +176,7 @@ def _job_of_json(record: _JsonJob, cluster: str) -> Job:
     tres = wire.text(record.tres_alloc_str) or wire.text(record.tres_req_str)
     return Job(
         cluster,
-        job_id_of(record.job_id),
+        wire.job_id(record.job_id),
         array_id,
         task,
         waiting if task is None else "",
@@ -198,13 +198,6 @@ def _job_of_json(record: _JsonJob, cluster: str) -> Job:
         wire.name(record.name),
         wire.text(record.admin_comment),
     )
-
-
-def job_id_of(value: Any) -> int:
-    number = wire.number(value)
-    if not number:
-        raise wire.ShapeError("no job id")
-    return number
 
 
 def run_of(job: Job) -> Run:

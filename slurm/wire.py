@@ -76,6 +76,14 @@ def _number_in(value: str) -> int | None:
     return _plain(count * 1024 ** _SCALE[match[2]])
 
 
+def job_id(value: Any) -> int:
+    """Raise ShapeError where there is none: a record without it is nobody's."""
+    found = number(value)
+    if not found:
+        raise ShapeError("no job id")
+    return found
+
+
 def text(value: Any) -> str:
     """Text; "" where Slurm says in one of its ways that there is none."""
     if value is None or value == {} or value == []:

@@ -16,9 +16,9 @@ import asking
 import plan
 import remember
 import sync
-from backends.base import Deadline, TargetError
+from backends.base import Deadline, Facts, TargetError
 from memory import BackendMemory, Memory, Refusal, StateError, Watched, load, save
-from model import RunKey, Snapshot
+from model import Placement, Run, RunKey, Snapshot
 from plan import Selection
 from survey import View
 
@@ -143,3 +143,25 @@ def test_a_test_sync_says_what_slurm_knows_of_each_job(history: History) -> None
     assert history.sync("-j", f"{run.job_id},99999") == sync.OK
     assert f"{run.job_id}: RUNNING in the queue" in history.err
     assert "99999: neither in the queue nor known to accounting" in history.err
+
+
+class PickyLedger(FakeLedger):
+    """A site's own class that falls over one run."""
+
+    Section = LedgerSection
+
+    def render(self, run: Run, placement: Placement, facts: Facts) -> dict[str, Any]:
+        if run.name == "odd":
+            raise KeyError(run.name)
+        return super().render(run, placement, facts)
+
+
+def test_a_run_that_cannot_be_rendered_is_a_fault_and_keeps_no_other(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_ledger, "PickyLedger", PickyLedger, raising=False)
+    history.document["books"]["class"] = "fake_ledger:PickyLedger"
+    odd, even = history.slurm.run(name="odd"), history.slurm.run()
+    assert history.sync() == sync.FAULT
+    assert set(history.ledger.running()) == {even}
+    assert f"books: {odd} cannot be started: unexpected KeyError" in history.err

@@ -291,7 +291,7 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load_settings(tmp_path / name, environ={})
         assert (
-            str(caught.value) == f"{tmp_path / name}: cannot be read: {why}; name the configuration with -c"
+            str(caught.value) == f"{tmp_path / name}: cannot be read: {why}; is the path right? -c names it"
         )
 
 
